@@ -1,0 +1,77 @@
+"""Every error that a user can meet, drawn once:
+
+    PgbenchError                what a user can mend: one line on stderr, no traceback
+    ├── UsageError              a wrong name, flag or value
+    ├── DataError               annotations or a data folder that cannot be used
+    ├── CheckpointError         a checkpoint that cannot be found, read or run as asked
+    ├── HubError                the hub refused, or is out of reach
+    ├── ResumeError             a run folder that belongs to another spec, stack or data
+    ├── SampleError             one sample cannot be run; it is recorded as failed, the run goes on
+    ├── StoreError              a record cannot be read or written
+    └── RunStopped              a run stopped after its first sample; it can be resumed
+
+A message says what came, what was expected and what to do next. It names no absolute path that the
+user did not give.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+OK, REGRESSED, USAGE, INCOMPLETE = 0, 1, 2, 3  # the exit codes of every command
+
+
+class PgbenchError(Exception):
+    """Base of all errors of pgbench. `exit_code` is what the command exits with."""
+
+    exit_code = USAGE
+
+
+class UsageError(PgbenchError):
+    """A name, flag or value that pgbench does not know."""
+
+
+class DataError(PgbenchError):
+    """Annotations or a data folder that cannot be used."""
+
+
+class CheckpointError(PgbenchError):
+    """A checkpoint that cannot be found, read or run as asked."""
+
+
+class HubError(PgbenchError):
+    """The hub refused (401, 403, 404) or is out of reach."""
+
+
+class ResumeError(PgbenchError):
+    """A run folder that belongs to another spec, stack or set of annotations."""
+
+
+class SampleError(PgbenchError):
+    """One sample that cannot be run: recorded as failed, scored 0, kept in n."""
+
+    exit_code = INCOMPLETE
+
+
+class StoreError(PgbenchError):
+    """A record that cannot be read or written."""
+
+
+class RunStopped(PgbenchError):
+    """A run that stopped after its first sample and can be resumed."""
+
+    exit_code = INCOMPLETE
+
+
+def unknown(kind: str, name: str, choices: Iterable[str], hint: str = "") -> str:
+    """The message for a name that is not among `choices`: nearest names first, then all of them.
+
+    >>> unknown("task", "textvqq", ["textvqa", "gqa"])
+    "unknown task 'textvqq'; did you mean textvqa? Available: gqa, textvqa"
+    """
+    known = sorted(choices)
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
+    guess = f"; did you mean {' or '.join(near)}?" if near else "."
+    tail = f" {hint}" if hint else ""
+    return f"unknown {kind} {name!r}{guess} Available: {', '.join(known) or 'none'}{tail}"

@@ -1,0 +1,136 @@
+"""What a finished run states: its stack, its scores, its cost. One file per record, never edited.
+
+Fractions, seconds and bytes; a record names no host, user, token or absolute path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from pgbench.types import Quant, RunSpec
+
+Interval: TypeAlias = Literal["clustered t", "wilson", "bootstrap", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleGroup:
+    """Modules of one class whose names differ only in layer numbers."""
+
+    pattern: str  # model.language_model.layers.*.mlp.up_proj
+    cls: str  # torch.nn.Linear, bitsandbytes.nn.Linear4bit, ...
+    count: int
+    bytes: int  # of weights, biases and quantization state, as stored
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """The proof that a checkpoint is quantized as asked, read off the loaded model."""
+
+    level: Quant
+    replaced: tuple[ModuleGroup, ...] = ()  # linear layers that are quantized
+    skipped: tuple[ModuleGroup, ...] = ()  # linear layers that are not
+    compute_dtype: str | None = None
+    quant_type: str | None = None  # nf4 | fp4 | int8
+    double_quant: bool | None = None
+    replaced_bytes: int = 0  # true bytes of the replaced layers, quantization state included
+    replaced_bytes_bf16: int = 0  # what the same layers take in bfloat16
+    workarounds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What computed the answers. It names no host, user, token or path."""
+
+    backend: str
+    versions: Mapping[str, str]
+    device: str = "none"
+    device_name: str = ""
+    threads: int = 0
+    matmul_precision: str = ""
+    attention: Mapping[str, str] = field(default_factory=dict)  # text | vision -> implementation
+    quantization: Quantization | None = None
+    weight_bytes: int = 0  # all parameters and buffers as stored, shared storage counted once
+    numerics: Mapping[str, str] = field(default_factory=dict)  # processor backend, cpu capability, ...
+
+
+@dataclass(frozen=True, slots=True)
+class PeakMemory:
+    """The most memory that this cell held."""
+
+    bytes: int
+    kind: Literal["device allocated", "process resident"]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One number with all that is needed to believe it."""
+
+    value: float | None  # a fraction for accuracies; None: undefined
+    low: float | None  # 95 % interval
+    high: float | None
+    stderr: float | None
+    n: int  # samples scored, failed ones included
+    units: int
+    clusters: int
+    invalid: int  # answers that could not be parsed; they are wrong
+    failed: int  # samples without an answer; they are wrong
+    interval: Interval = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the numbers cost. Speed is over generated samples, warm-up excluded."""
+
+    load_seconds: float
+    warmup_seconds: float
+    weight_bytes: int
+    peak_memory: PeakMemory
+    generated: int
+    samples_per_second: float | None
+    batch_size: int
+    batch_seconds_p50: float | None  # of the wall time of a sample's batch, over samples
+    batch_seconds_p95: float | None
+    nonfinite: int  # samples with a logit that was nan or inf
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    sample_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The data that a run saw."""
+
+    digest: str
+    available: int  # samples that the source offers
+    published: int | None  # samples that the split has as published
+    selected: int  # samples of this run
+    unscored: int  # of these, published without references
+    demo: bool
+
+    @property
+    def full(self) -> bool:
+        """All of the published split, and nothing but it."""
+        return not self.demo and self.selected == self.available == self.published
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """The end of a run: written last, never edited."""
+
+    schema: int
+    key: str
+    spec: RunSpec
+    stack: Stack
+    data: Data
+    scores: Mapping[str, Score]
+    groups: Mapping[str, Mapping[str, Mapping[str, Score]]]  # name -> value -> metric -> score
+    cost: Cost
+    started: str  # UTC, ISO 8601
+    finished: str
+    status: Literal["complete", "failures"]
+    failures: tuple[Failure, ...] = ()
