@@ -5,8 +5,8 @@ Fractions, seconds and bytes; a record names no host, user, token or absolute pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Literal, TypeAlias
 
 from pgbench.types import Quant, RunSpec
@@ -133,4 +133,42 @@ class RunRecord:
     started: str  # UTC, ISO 8601
     finished: str
     status: Literal["complete", "failures"]
+    primary: str  # the metric that stands for the run
     failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SampleLine:
+    """One line of samples-*.jsonl: all that is known of one answer."""
+
+    id: str
+    prompt: str
+    request_key: str
+    image: str  # sha256 of the encoded image; "" where none was opened
+    batch: int
+    batch_size: int
+    output: str  # raw, as decoded
+    tokens: int  # generated, the end-of-sequence token included
+    n_prompt: int  # prompt tokens, image tokens included
+    seconds: float  # wall time of the batch
+    finite: bool
+    stats: Mapping[str, Mapping[str, float]]  # metric -> additive statistics, for units of one sample
+    target: str | tuple[str, ...] | None  # the references, so that answers can be read and re-scored
+    error: str | None = None
+
+
+def essence(record: RunRecord, lines: Iterable[SampleLine]) -> dict[str, object]:
+    """What "the same record" means: samples, answers, statistics, scores, groups and failures.
+
+    Time, cost and host are left out, and so are request keys, which name the stack.
+    """
+    moving = {"seconds", "request_key"}
+    names = [field.name for field in fields(SampleLine) if field.name not in moving]
+    return {
+        "spec": record.spec,
+        "data": record.data,
+        "scores": record.scores,
+        "groups": record.groups,
+        "failures": record.failures,
+        "samples": [{name: getattr(line, name) for name in names} for line in lines],
+    }

@@ -49,6 +49,11 @@ class Sample:
     cluster: str = ""  # the coarsest unit of dependence (image, pair); "": the sample itself
 
 
+def cluster_of(sample: Sample) -> str:
+    """The name of a sample's cluster; a sample without one is its own."""
+    return sample.cluster or sample.id
+
+
 @dataclass(frozen=True, slots=True)
 class DataRequest:
     """Where a source shall read: what --split, --data, --data-id and --data-revision said."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from pgbench.errors import UsageError
+from pgbench.keys import json_key
 from pgbench.records import PeakMemory, Stack
 from pgbench.types import Checkpoint, ModelRequest, Prepared, Reply, Request
 
@@ -51,3 +53,65 @@ class Engine:
 
 
 EngineFactory: TypeAlias = Callable[[ModelRequest], Engine]  # what a backend's name leads to
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions, Python's own and pgbench's among them; "absent" for a package that is not there."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for package in ("pgbench", *packages):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def process_peak() -> PeakMemory:
+    """The largest resident set of this process since `reset_process_peak`, or since its start."""
+    import resource
+    import sys
+    from pathlib import Path
+
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return PeakMemory(int(line.split()[1]) * 1024, "process resident")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return PeakMemory(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "process resident")
+
+
+def reset_process_peak() -> None:
+    """Start the peak afresh for this cell; only Linux can."""
+    import contextlib
+    from pathlib import Path
+
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+class TextBackend:
+    """The half that backends without a model share: no device, no pixels, no likelihoods."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        reset_process_peak()
+
+    def describe(self) -> Stack:
+        return Stack(backend=self._name, versions=versions())
+
+    def prepare(self, request: Request) -> Prepared:
+        key = json_key({"backend": self._name, "sample": request.sample_id, "prompt": request.prompt})
+        return Prepared(request=request, inputs=None, length=0, image_key="", request_key=key)
+
+    def score(self, batch: Sequence[Prepared], continuations: Sequence[Sequence[str]]) -> Sequence[Reply]:
+        raise UsageError(f"the {self._name} backend has no likelihoods; use --mode generate")
+
+    def peak_memory(self) -> PeakMemory:
+        return process_peak()
+
+    def close(self) -> None:
+        return None

@@ -1,0 +1,22 @@
+"""Answers every request with what a perfect model would print: it shows the ceiling, and tries a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pgbench.backends import Engine, TextBackend
+from pgbench.types import Checkpoint, ModelRequest, Prepared, Profile, Reply
+
+
+class Oracle(TextBackend):
+    """Prints `Task.gold`. It opens no image."""
+
+    def generate(self, batch: Sequence[Prepared]) -> Sequence[Reply]:
+        return [Reply(text=prepared.request.gold or "") for prepared in batch]
+
+
+def engine(request: ModelRequest) -> Engine:
+    """The oracle takes no checkpoint and no quantization; it is asked as a PaliGemma 2 mix checkpoint is."""
+    profile = Profile(kind="mix", family="paligemma2", style=request.style)
+    checkpoint = Checkpoint("oracle", None, profile, resolution=0, dtype="float32", backend="oracle")
+    return Engine(checkpoint, lambda: Oracle("oracle"))

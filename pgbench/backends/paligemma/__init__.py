@@ -1,0 +1,34 @@
+"""PaliGemma and PaliGemma 2 through Hugging Face transformers: the reference engine.
+
+Other engines are not offered: vLLM 0.33 makes only the image span bidirectional and leaves the text
+prefix causal (v1/attention/backends/utils.py), which is not the mask that PaliGemma was trained with.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pgbench.backends import Backend, Engine
+from pgbench.backends.paligemma.checkpoint import resolve
+from pgbench.types import ModelRequest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pgbench.types import Checkpoint
+
+
+def engine(request: ModelRequest) -> Engine:
+    """Find the checkpoint and read its config; weights are loaded when the engine is.
+
+    Raises UsageError, CheckpointError, HubError.
+    """
+    checkpoint, folder = resolve(request)
+    return Engine(checkpoint, lambda: _load(checkpoint, folder, request))
+
+
+def _load(checkpoint: Checkpoint, folder: Path, request: ModelRequest) -> Backend:
+    from pgbench.backends.paligemma.generate import PaliGemma
+    from pgbench.backends.paligemma.load import load
+
+    return PaliGemma(checkpoint, load(checkpoint, folder, request))

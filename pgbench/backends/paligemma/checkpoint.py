@@ -1,0 +1,141 @@
+"""From what --model says to a folder of safetensors and a Checkpoint that names its content.
+
+Nothing here imports torch: a wrong name, a repository that is not PaliGemma and a missing licence are
+told in a second, before any weight is read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pgbench.errors import CheckpointError, HubError, UsageError, unknown
+from pgbench.keys import bytes_key, json_key
+from pgbench.profiles import DEFAULT, RELEASED, SHIPPED, profile_of
+from pgbench.types import Checkpoint, Family, ModelRequest
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_CONFIG = ("config.json",)
+_CONTENT = ("*.json", "*.safetensors", "tokenizer.model")  # what is loaded, hence what is hashed
+_FAMILIES: Mapping[str, Family] = {"gemma": "paligemma", "gemma2": "paligemma2"}
+_SIGLIP_DEFAULT_PX = 224  # SiglipVisionConfig.image_size; the 224-px repositories leave it out
+_CHUNK = 1 << 24
+
+
+def resolve(request: ModelRequest) -> tuple[Checkpoint, Path]:
+    """The checkpoint and the folder it lies in, downloaded if it is a hub id.
+
+    Raises UsageError for an unknown name, HubError, CheckpointError for what is not a PaliGemma in
+    safetensors.
+    """
+    name, folder, revision = _locate(request)
+    family, resolution = _read_config(folder, name)
+    _require_safetensors(folder, name)
+    checkpoint = Checkpoint(
+        id=name,
+        revision=revision or _content_key(folder),
+        profile=profile_of(name, family, request.style),
+        resolution=resolution,
+        dtype=request.dtype,
+        quant=request.quant,
+        demo=request.model in (None, *SHIPPED),
+    )
+    return checkpoint, folder
+
+
+def _locate(request: ModelRequest) -> tuple[str, Path, str | None]:
+    """Name, folder and, for a hub id, the commit."""
+    model = request.model or DEFAULT
+    if model in SHIPPED:
+        _refuse_revision(request, model)
+        return model, Path(str(files("pgbench") / "demo" / "checkpoints" / model)), None
+    if Path(model).expanduser().is_dir():
+        _refuse_revision(request, model)
+        folder = Path(model).expanduser()
+        return folder.resolve().name, folder, None
+    name, _, at = model.partition("@")
+    if _HUB_ID.fullmatch(name) and not model.startswith((".", "~")):
+        folder, commit = _download(name, request.revision or at or None)
+        return name, folder, commit
+    if any(mark in model for mark in "/\\") or model.startswith(("~", ".")):
+        raise CheckpointError(
+            f"no folder {model}; expected a checkpoint folder, a hub id (org/name) or a shipped name"
+        )
+    raise UsageError(unknown("checkpoint", model, (*SHIPPED, *RELEASED)))
+
+
+def _refuse_revision(request: ModelRequest, model: str) -> None:
+    if request.revision:
+        raise UsageError(f"--revision goes with a hub id; {model} is on this machine and has none")
+
+
+def _download(name: str, revision: str | None) -> tuple[Path, str]:
+    """The config first, so that what is no PaliGemma is refused before gigabytes are fetched."""
+    from pgbench.sources.hub import fetch
+
+    try:
+        folder, commit = fetch(name, revision, repo_type="model", patterns=_CONFIG)
+    except HubError as error:
+        near = unknown("checkpoint", name, RELEASED).partition(";")[2].partition("?")[0]
+        raise HubError(f"{error}{f' ({near.strip()}?)' if near and name not in RELEASED else ''}") from error
+    _read_config(folder, name)
+    folder, _ = fetch(name, commit, repo_type="model", patterns=_CONTENT)
+    return folder, commit
+
+
+def _read_config(folder: Path, name: str) -> tuple[Family, int]:
+    """Family and resolution in px. Raises CheckpointError."""
+    config = _json(folder / "config.json", name)
+    kind = config.get("model_type")
+    text = (config.get("text_config") or {}).get("model_type", "gemma")
+    if kind != "paligemma" or text not in _FAMILIES:
+        raise CheckpointError(
+            f"{name} is a {kind!r} checkpoint{f' with {text!r} text' if kind == 'paligemma' else ''}; "
+            "pgbench runs PaliGemma (text gemma) and PaliGemma 2 (text gemma2)"
+        )
+    if config.get("quantization_config"):
+        raise CheckpointError(
+            f"{name} is already quantized; name the full-precision checkpoint and use --quant"
+        )
+    size = (config.get("vision_config") or {}).get("image_size", _SIGLIP_DEFAULT_PX)
+    if not isinstance(size, int) or size < 1:
+        raise CheckpointError(f"{name}: config.json has image_size {size!r}, expected a number of pixels")
+    return _FAMILIES[text], size
+
+
+def _json(path: Path, name: str) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{name} has no readable {path.name}: {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{name}: {path.name} is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise CheckpointError(f"{name}: {path.name} is not an object")
+    return document
+
+
+def _require_safetensors(folder: Path, name: str) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    other = sorted(
+        path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.npz") for path in folder.glob(pattern)
+    )
+    found = f"found {', '.join(other[:3])}" if other else "found no weights"
+    raise CheckpointError(f"{name}: {found}; pgbench loads safetensors only, never pickled weights")
+
+
+def _content_key(folder: Path) -> str:
+    """sha256 over names and contents of all that is loaded: two folders with equal keys answer alike."""
+    paths = sorted({path for pattern in _CONTENT for path in folder.glob(pattern)})
+    return json_key({path.name: bytes_key(_chunks(path)) for path in paths})
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk

@@ -1,0 +1,192 @@
+"""Greedy answers from PaliGemma and PaliGemma 2."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, LogitsProcessorList
+
+from pgbench.backends import process_peak
+from pgbench.backends.paligemma.load import Loaded
+from pgbench.errors import CheckpointError, SampleError, UsageError
+from pgbench.keys import image_key, json_key
+from pgbench.records import PeakMemory, Stack
+from pgbench.sources.images import decode
+from pgbench.types import Checkpoint, Image, Prepared, Reply, Request
+
+_IMAGE = "<image>"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """One prompt, unpadded. ids and types: [length]; pixels: [images, 3, height, width] in float32."""
+
+    ids: torch.Tensor
+    types: torch.Tensor
+    pixels: torch.Tensor
+
+
+class FiniteRows:
+    """A logits processor that changes nothing and remembers the rows that met nan or inf."""
+
+    def __init__(self, rows: int, stop: Sequence[int]) -> None:
+        self.finite = torch.ones(rows, dtype=torch.bool)
+        self._stop = torch.tensor(stop)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        stopped = torch.isin(input_ids[:, -1].cpu(), self._stop)  # a finished row's logits mean nothing
+        self.finite &= torch.isfinite(scores).all(dim=-1).cpu() | stopped
+        return scores
+
+
+class PaliGemma:
+    """A loaded checkpoint behind the Backend protocol."""
+
+    def __init__(self, checkpoint: Checkpoint, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._tokenizer = loaded.processor.tokenizer
+        self._lock = threading.Lock()  # a fast tokenizer refuses two callers: "Already borrowed"
+        self._stop = _stop_ids(loaded.model)
+        self._pad = _pad_id(loaded)
+        self._key = _stack_key(checkpoint, loaded.stack)
+
+    def describe(self) -> Stack:
+        return self._loaded.stack
+
+    def prepare(self, request: Request) -> Prepared:
+        """Image tokens, bos, prefix and newline as the published processor lays them out."""
+        if _IMAGE in request.prompt:
+            raise SampleError(f"the prompt holds the image token {_IMAGE}, which would shift the layout")
+        if not request.images:
+            raise SampleError("the sample has no image; PaliGemma cannot be asked without one")
+        encoded = [_read(image) for image in request.images]
+        pictures = [_decode(image, data) for image, data in zip(request.images, encoded, strict=True)]
+        with self._lock:
+            # token_type_ids are always returned and always passed on: without them the prefix is causal
+            # (transformers 5.10 and later; sdpa hides it until rows are padded)
+            batch = self._loaded.processor(
+                images=[pictures], text=[_IMAGE * len(pictures) + request.prompt], return_tensors="pt"
+            )
+        inputs = Inputs(batch["input_ids"][0], batch["token_type_ids"][0], batch["pixel_values"])
+        images = image_key(encoded)
+        key = json_key(
+            {"stack": self._key, "ids": inputs.ids.tolist(), "images": images, "new": request.max_new_tokens}
+        )
+        return Prepared(request, inputs, len(inputs.ids), images, key)
+
+    def generate(self, batch: Sequence[Prepared]) -> Sequence[Reply]:
+        """Greedy decoding of one batch, all of it with the largest max_new_tokens among its requests."""
+        inputs = self._collate([_inputs(prepared) for prepared in batch])
+        watch = FiniteRows(len(batch), [*self._stop, self._pad])
+        longest = max(prepared.request.max_new_tokens for prepared in batch)
+        try:
+            with torch.inference_mode():
+                output = self._loaded.model.generate(
+                    **inputs,
+                    generation_config=self._decoding(longest),
+                    logits_processor=LogitsProcessorList([watch]),
+                )
+        except torch.OutOfMemoryError as error:
+            raise CheckpointError(
+                f"out of memory with a batch of {len(batch)}; lower --batch-size"
+            ) from error
+        answers = output[:, inputs["input_ids"].shape[1] :].tolist()
+        return [
+            self._reply(prepared, ids, bool(finite))
+            for prepared, ids, finite in zip(batch, answers, watch.finite, strict=True)
+        ]
+
+    def score(self, batch: Sequence[Prepared], continuations: Sequence[Sequence[str]]) -> Sequence[Reply]:
+        raise UsageError("the paligemma backend has no likelihoods in this version; use --mode generate")
+
+    def peak_memory(self) -> PeakMemory:
+        if self._loaded.device.type == "cuda":
+            return PeakMemory(torch.cuda.max_memory_allocated(self._loaded.device), "device allocated")
+        return process_peak()
+
+    def close(self) -> None:
+        """Let go of the weights; bitsandbytes parameters cannot be moved to the meta device."""
+        self._loaded = dataclasses.replace(self._loaded, model=None, processor=None)
+        gc.collect()
+        if self._loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _collate(self, rows: Sequence[Inputs]) -> dict[str, Any]:
+        """Left padding; [batch, longest] ids, mask and types, [images, 3, height, width] pixels."""
+        longest = max(len(row.ids) for row in rows)
+        ids = torch.full((len(rows), longest), self._pad)
+        mask = torch.zeros((len(rows), longest), dtype=torch.long)
+        types = torch.zeros((len(rows), longest), dtype=torch.long)
+        for number, row in enumerate(rows):
+            start = longest - len(row.ids)
+            ids[number, start:], types[number, start:], mask[number, start:] = row.ids, row.types, 1
+        pixels = torch.cat([row.pixels for row in rows]).to(self._loaded.dtype)
+        tensors = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "pixel_values": pixels}
+        return {name: tensor.to(self._loaded.device) for name, tensor in tensors.items()}
+
+    def _decoding(self, max_new_tokens: int) -> GenerationConfig:
+        """Greedy, whatever a checkpoint's generation_config.json says of sampling."""
+        return GenerationConfig(
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=list(self._stop),
+            pad_token_id=self._pad,
+            use_cache=True,
+        )
+
+    def _reply(self, prepared: Prepared, ids: Sequence[int], finite: bool) -> Reply:
+        """The answer up to its first stop token; what follows that is padding."""
+        end = next((number for number, token in enumerate(ids, 1) if token in self._stop), len(ids))
+        kept = ids[: min(end, prepared.request.max_new_tokens)]
+        text = self._tokenizer.decode(kept, skip_special_tokens=True)
+        return Reply(text=text, token_ids=tuple(kept), n_prompt=prepared.length, finite=finite)
+
+
+def _inputs(prepared: Prepared) -> Inputs:
+    if not isinstance(prepared.inputs, Inputs):
+        raise TypeError(f"prepared by another backend: {type(prepared.inputs).__name__}")
+    return prepared.inputs
+
+
+def _read(image: Image) -> bytes:
+    try:
+        return image.read()
+    except OSError as error:
+        raise SampleError(
+            f"cannot read image {image.name}: {error.strerror or type(error).__name__}"
+        ) from error
+
+
+def _decode(image: Image, data: bytes) -> Any:
+    try:
+        return decode(data)
+    except SampleError as error:
+        raise SampleError(f"image {image.name}: {error}") from error
+
+
+def _stop_ids(model: Any) -> tuple[int, ...]:
+    """End-of-sequence ids: of the generation config, else of the config; PaliGemma 2 has two (1, 107)."""
+    for config in (model.generation_config, model.config, model.config.text_config):
+        if (found := getattr(config, "eos_token_id", None)) is not None:
+            return tuple(found) if isinstance(found, list | tuple) else (int(found),)
+    raise UsageError("the checkpoint names no end-of-sequence token")
+
+
+def _pad_id(loaded: Loaded) -> int:
+    found = loaded.processor.tokenizer.pad_token_id
+    return int(found) if found is not None else _stop_ids(loaded.model)[0]
+
+
+def _stack_key(checkpoint: Checkpoint, stack: Stack) -> str:
+    """All of the checkpoint and the stack that can move an answer."""
+    parts = dataclasses.asdict(stack)
+    return json_key(
+        {"checkpoint": dataclasses.asdict(checkpoint), **{k: str(v) for k, v in sorted(parts.items())}}
+    )

@@ -1,0 +1,212 @@
+"""Load a checkpoint, quantize it and pin everything that could move an answer.
+
+Traps of transformers 5 and bitsandbytes 0.50 are named where they are met.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
+
+from pgbench.backends import reset_process_peak, versions
+from pgbench.backends.paligemma.proof import prove, true_bytes
+from pgbench.errors import CheckpointError, UsageError
+from pgbench.records import Stack
+from pgbench.types import Checkpoint, ModelRequest, Quant
+
+_PACKAGES = (
+    *("torch", "transformers", "tokenizers", "accelerate", "bitsandbytes", "safetensors", "pillow", "numpy"),
+    "kernels",  # where it is installed, bitsandbytes fetches another CPU kernel: other numerics
+)
+_SMALL = 512  # hidden size below which more than one CPU thread only costs
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model ready to answer, its processor and the stack that proves what it is."""
+
+    model: Any
+    processor: Any
+    device: torch.device
+    dtype: torch.dtype
+    stack: Stack
+
+
+def load(checkpoint: Checkpoint, folder: Path, request: ModelRequest) -> Loaded:
+    """Raises UsageError for a device that is not there, CheckpointError for weights that cannot be used."""
+    _quiet()
+    device = _device(request.device)
+    reset_process_peak()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    torch.set_float32_matmul_precision("highest")  # no TF32: float32 means float32
+    dtype = getattr(torch, checkpoint.dtype)
+    model = _model(checkpoint, folder, device, dtype)
+    processor = _processor(checkpoint, folder)
+    workarounds = _cpu_workarounds(model, device)
+    threads = _pin_threads(request.threads, model.config.text_config.hidden_size)
+    fresh = prove(model, checkpoint.quant, workarounds)
+    _settle(model, processor, device, dtype)
+    settled = prove(model, checkpoint.quant, workarounds)
+    stack = Stack(
+        backend="paligemma",
+        versions=versions(*_PACKAGES),
+        device=device.type,
+        device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+        threads=threads,
+        matmul_precision=torch.get_float32_matmul_precision(),
+        attention={
+            "text": str(model.config.text_config._attn_implementation),
+            "vision": str(model.config.vision_config._attn_implementation),
+        },
+        # the packed CPU path unfolds nested statistics, so their nesting shows only before the first pass
+        quantization=replace(settled, double_quant=fresh.double_quant),
+        weight_bytes=true_bytes(model),
+        numerics=_numerics(device, checkpoint.quant),
+    )
+    return Loaded(model, processor, device, dtype, stack)
+
+
+def _quiet() -> None:
+    """Libraries talk on stderr of things that are settled here; errors still come through."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    # one line per layer and call: "MatMul8bitLt: inputs will be cast from bfloat16 to float16"
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{number}" for number in range(count))]
+    if name not in known:
+        raise UsageError(
+            f"no device {name!r} here; available: auto, {', '.join(known)} (torch {torch.__version__})"
+        )
+    return torch.device(name)
+
+
+def _model(checkpoint: Checkpoint, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    options: dict[str, Any] = (
+        {"quantization_config": quant} if (quant := _bitsandbytes(checkpoint.quant)) else {}
+    )
+    try:
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            folder,
+            dtype=dtype,  # transformers 5 would take the checkpoint's own
+            device_map={"": device},
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
+        )
+    except torch.OutOfMemoryError as error:
+        raise CheckpointError(
+            f"{checkpoint.id} does not fit into the memory of {device}; try --quant 4bit"
+        ) from error
+    except Exception as error:  # safetensors, json and transformers raise a dozen kinds for a broken folder
+        raise CheckpointError(f"cannot load {checkpoint.id}: {_first_line(error)}") from error
+    if absent := sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])]):
+        # transformers would go on with random weights in their place
+        raise CheckpointError(f"{checkpoint.id} lacks {len(absent)} weights, first: {absent[0]}")
+    return model.eval()
+
+
+def _bitsandbytes(quant: Quant) -> BitsAndBytesConfig | None:
+    """No skip list of our own: giving one drops the default skip of lm_head, which is tied to the
+    embedding, and generation dies in bitsandbytes (nn/modules.py, a bare assert)."""
+    if quant == "none":
+        return None
+    if quant == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4" if quant == "4bit" else "fp4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,  # float16 overflows in Gemma: bitsandbytes issue 1572
+    )
+
+
+def _cpu_workarounds(model: Any, device: torch.device) -> tuple[str, ...]:
+    """Keep 4-bit layers that the packed AVX512-BF16 path refuses on the plain path.
+
+    That path packs weights at the first forward and asserts out_features % 32 == 0 and
+    in_features % blocksize == 0; SigLIP-So400m's 4304-wide layers fail it (bitsandbytes 0.50.2).
+    """
+    if device.type != "cpu":
+        return ()
+    refused = [
+        name
+        for name, module in model.named_modules()
+        if getattr(module, "support_avx512bf16_for_cpu", False)
+        and (module.out_features % 32 or module.in_features % module.weight.quant_state.blocksize)
+    ]
+    for name in refused:
+        model.get_submodule(name).support_avx512bf16_for_cpu = False
+    widths = "out_features not a multiple of 32 or in_features not one of the block size"
+    return (f"{len(refused)} 4-bit layers off the packed AVX512-BF16 path: {widths}",) if refused else ()
+
+
+def _settle(model: Any, processor: Any, device: torch.device, dtype: torch.dtype) -> None:
+    """One forward pass on a grey image: bitsandbytes repacks weights at the first one, and what is
+    measured shall be what runs."""
+    size = model.config.vision_config.image_size
+    grey = Image.new("RGB", (size, size), (128, 128, 128))
+    batch = processor(images=[[grey]], text=["<image>a"], return_tensors="pt").to(device)
+    batch.pop("labels", None)
+    batch["pixel_values"] = batch["pixel_values"].to(dtype)
+    with torch.inference_mode():
+        model(**batch)
+
+
+def _pin_threads(asked: int | None, hidden: int) -> int:
+    """CPU threads: as asked, else OMP_NUM_THREADS, else one per usable core; one for a tiny model."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    default = int(os.environ.get("OMP_NUM_THREADS") or (1 if hidden < _SMALL else usable))
+    torch.set_num_threads(asked or default)
+    return int(torch.get_num_threads())
+
+
+def _numerics(device: torch.device, quant: Quant) -> dict[str, str]:
+    """What decides between kernels, beside the versions."""
+    found = {"image_processor": "pil", "padding": "left", "cache": "dynamic"}
+    if device.type == "cuda":
+        found["cuda"] = str(torch.version.cuda)
+        found["tf32"] = str(torch.backends.cuda.matmul.allow_tf32)
+    else:
+        found["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+    if quant != "none" and device.type == "cpu":
+        from bitsandbytes.functional import has_avx512bf16
+
+        found["bitsandbytes_avx512bf16"] = str(has_avx512bf16())
+    return found
+
+
+def _processor(checkpoint: Checkpoint, folder: Path) -> Any:
+    """The published processor, on Pillow: transformers 5 takes torchvision where it finds it, and its
+    pixels differ by 1 or 2 of 255 in up to 0.8 % of values. Left padding whatever the tokenizer says."""
+    try:
+        processor = AutoProcessor.from_pretrained(
+            folder, backend="pil", local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # as above: many kinds for a broken folder
+        raise CheckpointError(
+            f"cannot load the processor of {checkpoint.id}: {_first_line(error)}"
+        ) from error
+    processor.tokenizer.padding_side = "left"
+    return processor
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__

@@ -1,0 +1,101 @@
+"""The command line: the only place that prints and exits. Heavy imports stay inside the commands.
+
+Exit codes: 0 fine, 1 regression, 2 usage, 3 incomplete or failed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from pgbench.cli import run, show, tasks
+from pgbench.errors import INCOMPLETE, OK, USAGE, PgbenchError
+
+app = typer.Typer(
+    name="pgbench",
+    help="Evaluate and benchmark PaliGemma and PaliGemma 2.",
+    epilog="python -m pgbench always works, also where PostgreSQL's pgbench comes first on the PATH.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run.run)
+app.command("tasks")(tasks.tasks)
+app.command("show")(show.show)
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Evaluate and benchmark PaliGemma and PaliGemma 2."""
+
+
+def main() -> None:
+    """The console script."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments  # taken out here so that it works before and after the command's name
+    signal.signal(signal.SIGTERM, _terminated)
+    code = _guarded([argument for argument in arguments if argument != "--debug"], debug=debug)
+    _flush()
+    raise SystemExit(code)
+
+
+def _guarded(arguments: list[str], *, debug: bool) -> int:
+    """Run a command; every error becomes one line on stderr and an exit code."""
+    try:
+        return _exit_code(app(arguments, prog_name="pgbench", standalone_mode=False))
+    except typer.Exit as leaving:
+        return leaving.exit_code
+    except KeyboardInterrupt as error:
+        return _say(error, str(error) or "interrupted", INCOMPLETE, debug)
+    except PgbenchError as error:
+        return _say(error, str(error), error.exit_code, debug)
+    except BrokenPipeError:
+        return _quiet_pipe()
+    except OSError as error:
+        return _say(
+            error, f"{error.strerror or type(error).__name__}: {error.filename or ''}", INCOMPLETE, debug
+        )
+    except Exception as error:  # a defect of ours or a library's: still one line, and never exit code 1
+        if (usage := getattr(error, "format_message", None)) is not None:  # typer's own usage errors
+            return _say(error, f"{usage()} (see pgbench --help)", USAGE, debug)
+        text = f"unexpected {type(error).__name__}: {error} (--debug shows the traceback; please report it)"
+        return _say(error, text, INCOMPLETE, debug)
+
+
+def _exit_code(returned: object) -> int:
+    return returned if isinstance(returned, int) else OK
+
+
+def _say(error: BaseException, text: str, code: int, debug: bool) -> int:
+    from pgbench.report.render import printable
+
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"pgbench: {printable(' '.join(text.split()))}", file=sys.stderr)
+    return code
+
+
+def _quiet_pipe() -> int:
+    """The reader left (`pgbench tasks | head`): nothing to say, nothing to flush at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return OK
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _quiet_pipe()
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt("terminated")

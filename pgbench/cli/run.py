@@ -1,0 +1,237 @@
+"""`pgbench run`: one cell."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast, get_args
+
+import typer
+
+from pgbench.errors import INCOMPLETE, OK, DataError, UsageError, unknown
+from pgbench.profiles import DEFAULT, SHIPPED
+from pgbench.sweep import expand
+from pgbench.types import DataRequest, DataSource, Dtype, ModelRequest, Quant, Style, Sweep
+
+if TYPE_CHECKING:  # the runner pulls in the store and the metrics; `--help` needs neither
+    from pgbench.runner import Cell, Outcome
+    from pgbench.types import Dataset, Task
+
+_NAME_A_CHECKPOINT = """\
+This was the embedded demo checkpoint {default}. To measure PaliGemma itself, name a checkpoint:
+  pgbench run --task {task} --model google/paligemma2-3b-mix-448 --quant 4bit"""
+
+
+def run(
+    task: Annotated[
+        str, typer.Option("--task", "-t", help="A task's name (pgbench tasks), or a path to a task file.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Hub id, folder, or shipped checkpoint. [default: the embedded demo]"
+        ),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the hub id.")] = None,
+    quant: Annotated[str, typer.Option(help="none | 8bit | 4bit (nf4) | fp4")] = "none",
+    dtype: Annotated[str, typer.Option(help="float32 | bfloat16 | float16")] = "bfloat16",
+    device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples a batch.")] = 8,
+    source: Annotated[
+        str | None, typer.Option(help="hub | files | demo. [default: hub; demo without a real --model]")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Folder or parquet file of the data.")] = None,
+    data_id: Annotated[str | None, typer.Option(help="Another hub id of the data set.")] = None,
+    data_revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the data set.")] = None,
+    split: Annotated[str | None, typer.Option(help="[default: the split that papers report]")] = None,
+    variant: Annotated[str | None, typer.Option(help="A task's variant.")] = None,
+    prompt_style: Annotated[
+        str, typer.Option(help="paligemma | official (the benchmark's authors)")
+    ] = "paligemma",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many samples; whole images, nested subsets.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the order of images.")] = 0,
+    backend: Annotated[str, typer.Option(help="paligemma | oracle | replay | a plugin's")] = "paligemma",
+    predictions: Annotated[str | None, typer.Option(help="Answers for the replay backend.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    max_failures: Annotated[int, typer.Option(min=0, help="Failed samples that are accepted.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("results/runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> int:
+    """Run one checkpoint on one task and keep every answer; the same command again goes on or reports done."""
+    flags = _Flags(
+        task=task,
+        backend=backend,
+        model=ModelRequest(
+            model=model,
+            revision=revision,
+            dtype=cast(Dtype, _one_of("dtype", dtype, Dtype)),
+            quant=cast(Quant, _one_of("quant", quant, Quant)),
+            style=cast(Style, _one_of("prompt style", prompt_style, Style)),
+            device=device,
+            threads=threads,
+            predictions=predictions,
+        ),
+        data=DataRequest(split=split or "", path=data, id=data_id, revision=data_revision),
+        source=source,
+        variant=variant,
+        limit=limit,
+        seed=seed,
+        batch=batch_size,
+        max_failures=max_failures,
+    )
+    with _stdout_to_stderr():  # whatever a library prints, stdout holds our document alone
+        outcome = _run(_cell(flags), out)
+    _print(outcome, named=model is not None or backend != "paligemma", as_json=as_json)
+    return _verdict(len(outcome.record.failures), max_failures)
+
+
+@dataclass(frozen=True, slots=True)
+class _Flags:
+    """What the command line said, checked for its words only."""
+
+    task: str
+    backend: str
+    model: ModelRequest
+    data: DataRequest
+    source: str | None
+    variant: str | None
+    limit: int | None
+    seed: int
+    batch: int
+    max_failures: int
+
+
+def _cell(flags: _Flags) -> Cell:
+    """Task, data and checkpoint, found and checked; no weights loaded."""
+    from pgbench.registry import load_backend, load_task, task_digest
+    from pgbench.runner import Cell
+
+    task = load_task(flags.task)
+    open_engine = load_backend(flags.backend)
+    name = flags.source or _default_source(task, flags)
+    if name not in task.sources:
+        raise UsageError(unknown(f"source of {task.name}", name, task.sources))
+    split = _split(task, flags.data.split)
+    engine = open_engine(flags.model)
+    dataset = task.sources[name](replace(flags.data, split=split))
+    _accept_missing(dataset, flags.max_failures)
+    source = DataSource(name, dataset.id, dataset.revision)
+    sweep = Sweep(
+        tasks=((task, flags.variant or task.variants[0], split, source),),
+        checkpoints=(engine.checkpoint,),
+        limit=flags.limit,
+        seed=flags.seed,
+        batch=flags.batch,
+    )
+    return Cell(expand(sweep)[0], task, task_digest(flags.task), dataset, engine)
+
+
+def _default_source(task: Task, flags: _Flags) -> str:
+    """The demo's drawings where nothing real is named, the original files for a folder without parquet,
+    else the task's first source."""
+    data = flags.data
+    named = any((data.path, data.id, data.revision, flags.model.predictions))
+    if "demo" in task.sources and not named and flags.model.model in (None, *SHIPPED):
+        return "demo"
+    if "files" in task.sources and data.path and not _has_parquet(Path(data.path)):
+        return "files"
+    return next(iter(task.sources))
+
+
+def _has_parquet(path: Path) -> bool:
+    return path.suffix == ".parquet" or (path.is_dir() and next(path.rglob("*.parquet"), None) is not None)
+
+
+def _split(task: Task, asked: str) -> str:
+    """The split's own name; "validation" finds "val". Raises UsageError."""
+    if not asked:
+        return next(iter(task.splits))
+    near = [name for name in task.splits if asked == name or (len(asked) > 2 and asked.startswith(name))]
+    if not near:
+        raise UsageError(unknown(f"split of {task.name}", asked, task.splits))
+    return max(near, key=len)
+
+
+def _one_of(kind: str, value: str, literal: object) -> str:
+    choices = get_args(literal)
+    if value not in choices:
+        raise UsageError(unknown(kind, value, choices))
+    return value
+
+
+def _accept_missing(dataset: Dataset, allowed: int) -> None:
+    count = len(dataset.missing)
+    if count > allowed:
+        raise DataError(
+            f"{dataset.id}: {count:,} of {len(dataset.samples):,} samples name an image that is not there, "
+            f"first: sample {dataset.missing[0]}; add the images, or accept them as failed with --max-failures {count}"
+        )
+
+
+def _run(cell: Cell, out: Path) -> Outcome:
+    """Run with a bar on stderr, and say on interruption what is kept."""
+    from tqdm import tqdm
+
+    from pgbench.runner import run as run_cell
+
+    with tqdm(unit="sample", desc=cell.spec.task, disable=None, file=sys.stderr, dynamic_ncols=True) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.n = done
+            bar.refresh()
+
+        try:
+            return run_cell(cell, out, progress)
+        except KeyboardInterrupt as error:
+            kept = (
+                f"{int(bar.n):,} of {bar.total:,} answers are kept"
+                if bar.total
+                else "no answer was given yet"
+            )
+            raise KeyboardInterrupt(
+                f"{str(error) or 'interrupted'}; {kept}, the same command goes on"
+            ) from error
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def _print(outcome: Outcome, *, named: bool, as_json: bool) -> None:
+    if as_json:
+        from pgbench.store import plain
+
+        document = {
+            "run": str(outcome.folder),
+            "already_done": outcome.already_done,
+            "record": plain(outcome.record),
+        }
+        print(json.dumps(document, ensure_ascii=False, indent=1))
+        return
+    from pgbench.report.render import printable, terminal
+    from pgbench.report.table import of_record
+
+    print(terminal(of_record(outcome.record)))
+    print(f"{'already done' if outcome.already_done else 'record'}: {printable(str(outcome.folder))}")
+    if not named:
+        print(_NAME_A_CHECKPOINT.format(task=outcome.record.spec.task, default=DEFAULT))
+
+
+def _verdict(failed: int, allowed: int) -> int:
+    if failed <= allowed:
+        return OK
+    print(
+        f"pgbench: {failed:,} samples failed, {allowed:,} allowed; see failures in record.json, "
+        f"or accept them with --max-failures {failed}",
+        file=sys.stderr,
+    )
+    return INCOMPLETE

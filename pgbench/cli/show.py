@@ -1,0 +1,77 @@
+"""`pgbench show`: a stored run again, and its worst answers."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pgbench.errors import INCOMPLETE, OK, StoreError
+
+if TYPE_CHECKING:
+    from pgbench.records import RunRecord, SampleLine
+
+
+def show(
+    run: Annotated[Path, typer.Argument(help="A run folder, or a file in it.")],
+    wrong: Annotated[int, typer.Option(min=0, help="Also the N answers that scored lowest.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> int:
+    """Show the record of a run, and with --wrong its worst answers."""
+    from pgbench import store
+
+    folder = run.parent if run.is_file() else run
+    record = store.read_record(folder)
+    if record is None:
+        raise StoreError(_unfinished(folder))
+    worst = _worst(folder, record.primary, wrong) if wrong else []
+    if as_json:
+        answers = [store.plain(line) for line in worst]
+        print(
+            json.dumps(
+                {"run": str(folder), "record": store.plain(record), "wrong": answers},
+                ensure_ascii=False,
+                indent=1,
+            )
+        )
+    else:
+        _print(record, worst)
+    return INCOMPLETE if record.failures else OK
+
+
+def _unfinished(folder: Path) -> str:
+    from pgbench.store import read_lines
+
+    if not (folder / "spec.json").is_file():
+        return f"{folder} is no run folder: it has no spec.json and no record.json"
+    return f"{folder} is not finished: {sum(1 for _ in read_lines(folder)):,} answers so far; run the same command again"
+
+
+def _worst(folder: Path, metric: str, count: int) -> list[SampleLine]:
+    """The answers below full marks that scored lowest, failures first, then in the order of the run."""
+    from pgbench.store import read_lines
+
+    scored = [line for line in read_lines(folder) if _share(line, metric) is not None]
+    below = [line for line in scored if line.error is not None or (_share(line, metric) or 0.0) < 1.0]
+    return heapq.nsmallest(count, below, key=lambda line: (line.error is None, _share(line, metric)))
+
+
+def _share(line: SampleLine, metric: str) -> float | None:
+    sums = line.stats.get(metric, {})
+    return sums["sum"] / sums["n"] if sums.get("n") else None
+
+
+def _print(record: RunRecord, worst: list[SampleLine]) -> None:
+    from pgbench.report.render import printable, terminal
+    from pgbench.report.table import of_record
+
+    print(terminal(of_record(record)))
+    for line in worst:
+        target = line.target if isinstance(line.target, str) else " | ".join(dict.fromkeys(line.target or ()))
+        said = f"failed: {line.error}" if line.error else f"answered: {line.output}"
+        share = _share(line, record.primary)
+        print(f"\n{printable(line.id)}  {record.primary} {100 * (share or 0.0):.0f}")
+        print(f"  asked: {printable(line.prompt)}\n  {printable(said)}\n  references: {printable(target)}")

@@ -1,0 +1,137 @@
+"""From answers to a `Score`: units are judged, summed per cluster, reduced, and given an interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from pgbench import stats
+from pgbench.metrics import mean
+from pgbench.records import Interval, Score
+from pgbench.types import Metric, Sample, Sums, sample_id
+
+Row = tuple[Sample, str | None]  # a sample and its raw answer; None: the sample failed
+
+_SLACK = 1e-9  # of a sample: what rounding may add to sums
+
+
+def unit_sums(metric: Metric, unit: Sequence[Row]) -> Sums:
+    """The additive statistics of one unit; those of a failure if any of its samples has no answer."""
+    answered = [(sample, text) for sample, text in unit if text is not None]
+    if len(answered) < len(unit):
+        return metric.failed([sample for sample, _ in unit])
+    return metric.stat(answered)
+
+
+def cluster_of(sample: Sample) -> str:
+    """The name of a sample's cluster; a sample without one is its own."""
+    return sample.cluster or sample.id
+
+
+def score(metric: Metric, rows: Iterable[Row]) -> Score:
+    """The score of answers under one metric.
+
+    Samples without references are left out. Rows may come in any order; where a unit is a single sample
+    they are not kept. A unit of several samples belongs to the cluster of its first.
+    Raises ValueError where a metric's own sums contradict its direction (`ClusterSums.score`), and what
+    `metric.stat` raises.
+    """
+    sums = ClusterSums()
+    for unit in _units(metric, rows):
+        failed = sum(text is None for _, text in unit)
+        sums.add(cluster_of(unit[0][0]), unit_sums(metric, unit), len(unit), failed)
+    return sums.score(metric)
+
+
+def _units(metric: Metric, rows: Iterable[Row]) -> Iterable[Sequence[Row]]:
+    scored = (row for row in rows if row[0].target is not None)
+    if metric.unit_of is sample_id:
+        return ([row] for row in scored)
+    units: dict[str, list[Row]] = {}
+    for row in scored:
+        units.setdefault(metric.unit_of(row[0]), []).append(row)
+    return units.values()
+
+
+@dataclass(slots=True)
+class ClusterSums:
+    """Statistics summed per cluster as units come in, judged just now or read back from disk."""
+
+    clusters: dict[str, dict[str, float]] = field(default_factory=dict)
+    units: int = 0
+    samples: int = 0
+    failed: int = 0
+
+    def add(self, cluster: str, sums: Sums, samples: int = 1, failed: int = 0) -> None:
+        """Adds one unit: its sums, how many samples it has and how many of these failed."""
+        total = self.clusters.setdefault(cluster, {})
+        for name, value in sums.items():
+            total[name] = total.get(name, 0.0) + value
+        self.units += 1
+        self.samples += samples
+        self.failed += failed
+
+    def total(self) -> dict[str, float]:
+        """All clusters together; correctly rounded, so that their order does not matter."""
+        names = {name for sums in self.clusters.values() for name in sums}
+        return {n: math.fsum(s.get(n, 0.0) for s in self.clusters.values()) for n in sorted(names)}
+
+    def score(self, metric: Metric) -> Score:
+        """The value with its 95 % interval: clustered t for a mean, a bootstrap over clusters otherwise.
+
+        Where that is degenerate a metric with direction "up", a fraction by contract, gets Wilson's
+        interval with the clusters as trials, as if all answers about one image were a single answer:
+        samples of one cluster may be copies of each other, clusters are not, so it is rather too wide
+        than too narrow. There `stderr` is None: an unknown error is not an error of zero.
+        Nothing scored: value None.
+        Raises ValueError where a mean with direction "up" sums to less than 0 or more than its n.
+        """
+        ordered = [sums for _, sums in sorted(self.clusters.items())]  # the bootstrap depends on the order
+        if metric.reduce is mean and metric.direction == "up":
+            _check_fractions(metric, ordered)
+        total = self.total()
+        value = metric.reduce(total) if self.units else None
+        low, high, stderr, interval = _interval(metric, value, ordered)
+        return Score(
+            value=value,
+            low=low,
+            high=high,
+            stderr=stderr,
+            n=self.samples,
+            units=self.units,
+            clusters=len(ordered),
+            invalid=round(total.get("invalid", 0.0)),
+            failed=self.failed,
+            interval=interval,
+        )
+
+
+def _check_fractions(metric: Metric, clusters: Iterable[Sums]) -> None:
+    """A stat that counts one sample twice shows as a sum beyond its n before it shows as a good result."""
+    for sums in clusters:
+        if not -_SLACK <= sums["sum"] <= sums["n"] + _SLACK:
+            raise ValueError(
+                f"metric {metric.name}: a sum of {sums['sum']:g} over {sums['n']:g} samples is no fraction; "
+                'a mean with direction "up" adds between 0 and 1 for each sample'
+            )
+
+
+def _interval(
+    metric: Metric, value: float | None, clusters: Sequence[Sums]
+) -> tuple[float | None, float | None, float | None, Interval]:
+    """(low, high, stderr, kind)."""
+    if value is None:
+        return None, None, None, "none"
+    bounds: stats.Bounds | None
+    kind: Interval
+    if metric.reduce is mean:
+        sums, counts = [c["sum"] for c in clusters], [c["n"] for c in clusters]
+        bounds, kind = stats.clustered_t(sums, counts, bounded=metric.direction == "up"), "clustered t"
+    else:
+        bounds, kind = stats.bootstrap(clusters, metric.reduce), "bootstrap"
+    if bounds:
+        return bounds.low, bounds.high, bounds.stderr, kind
+    if metric.direction == "up" and -_SLACK <= value <= 1 + _SLACK:
+        return *stats.wilson(min(1.0, max(0.0, value)), len(clusters)), None, "wilson"
+    return None, None, None, "none"

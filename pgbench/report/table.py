@@ -1,0 +1,124 @@
+"""One record as a table: what a person needs to believe or doubt its numbers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pgbench.records import Cost, RunRecord, Score
+from pgbench.types import Checkpoint
+
+_GIB, _MIB = 1 << 30, 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells as text; the first `left` columns are words, the rest are figures."""
+
+    title: tuple[str, ...]  # lines above
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]  # lines below
+    left: int = 1
+
+
+def of_record(record: RunRecord) -> Table:
+    """Scores with their intervals and counts, then cost, then what the numbers cannot be compared with."""
+    spec = record.spec
+    rows = [_row(name, score) for name, score in record.scores.items()]
+    for group, values in record.groups.items():
+        for value, scores in values.items():
+            rows.append(_row(f"{record.primary} [{group}={value}]", scores[record.primary]))
+    return Table(
+        title=(
+            f"{spec.task} v{spec.version} · {spec.split} · {record.data.selected:,} samples from {_source(record)}",
+            _checkpoint(record),
+        ),
+        columns=("metric", "score", "95 % interval", "n", "invalid", "failed"),
+        rows=tuple(rows),
+        notes=(_speed(record.cost), _memory(record.cost), *_caveats(record)),
+    )
+
+
+def size(count: int) -> str:
+    """Bytes for people: 1.25 GiB, 3.4 MiB, 512 B."""
+    if count >= _GIB:
+        return f"{count / _GIB:.2f} GiB"
+    return f"{count / _MIB:.1f} MiB" if count >= _MIB // 10 else f"{count} B"
+
+
+def _row(name: str, score: Score) -> tuple[str, ...]:
+    value = "undefined" if score.value is None else f"{100 * score.value:.2f}"
+    known = score.low is not None and score.high is not None
+    interval = f"{100 * (score.low or 0.0):.2f} to {100 * (score.high or 0.0):.2f}" if known else "none"
+    return name, value, interval, f"{score.n:,}", f"{score.invalid:,}", f"{score.failed:,}"
+
+
+def _source(record: RunRecord) -> str:
+    source = record.spec.source
+    revision = f"@{source.revision[:8]}" if source.revision else ""
+    return f"{source.id}{revision} ({source.name})"
+
+
+def _checkpoint(record: RunRecord) -> str:
+    point, stack = record.spec.checkpoint, record.stack
+    parts = [f"{point.id}{_revision(point)}"]
+    if point.resolution:
+        parts += [f"{point.resolution} px", _level(point, record), stack.device_name or stack.device]
+    parts.append(f"batch {record.spec.batch}")
+    if point.profile.style != "paligemma":
+        parts.append(f"prompt style {point.profile.style}")
+    return " · ".join(parts)
+
+
+def _revision(point: Checkpoint) -> str:
+    return f"@{point.revision[:8]}" if point.revision else ""
+
+
+def _level(point: Checkpoint, record: RunRecord) -> str:
+    proof = record.stack.quantization
+    if proof is None or point.quant == "none":
+        return point.dtype
+    replaced = sum(group.count for group in proof.replaced)
+    return f"{point.quant} ({proof.quant_type}, {replaced} layers, rest {point.dtype})"
+
+
+def _speed(cost: Cost) -> str:
+    if cost.samples_per_second is None:
+        return "no sample was answered"
+    rate = f"{cost.samples_per_second:,.1f} samples/s"
+    p50, p95 = cost.batch_seconds_p50 or 0.0, cost.batch_seconds_p95 or 0.0
+    return f"{rate} · batch of {cost.batch_size}: p50 {p50:.3f} s, p95 {p95:.3f} s · load {cost.load_seconds:.1f} s"
+
+
+def _memory(cost: Cost) -> str:
+    weights = f"weights {size(cost.weight_bytes)} · " if cost.weight_bytes else ""
+    return f"{weights}peak memory {size(cost.peak_memory.bytes)} ({cost.peak_memory.kind})"
+
+
+def _caveats(record: RunRecord) -> list[str]:
+    data, spec, found = record.data, record.spec, []
+    if record.data.demo or spec.checkpoint.demo:
+        found.append("DEMO NUMBERS: " + _demo(record) + "; they say nothing about PaliGemma")
+    if spec.limit is not None:
+        found.append(f"LIMITED to {data.selected:,} of {data.available:,} samples (--limit {spec.limit})")
+    if data.published is not None and data.available != data.published:
+        found.append(
+            f"INCOMPLETE SPLIT: {data.available:,} samples here, {data.published:,} as published; "
+            "not comparable with published numbers"
+        )
+    if data.unscored:
+        found.append(f"{data.unscored:,} samples have no references: answered, not scored")
+    if record.cost.nonfinite:
+        found.append(f"{record.cost.nonfinite:,} samples met logits that are nan or inf")
+    if record.failures:
+        found.append(
+            f"{len(record.failures):,} failed, first: {record.failures[0].sample_id}: {record.failures[0].reason}"
+        )
+    return found
+
+
+def _demo(record: RunRecord) -> str:
+    drawn, tiny = record.data.demo, record.spec.checkpoint.demo
+    parts: Mapping[str, bool] = {"drawn images": drawn, "a tiny checkpoint trained on drawings": tiny}
+    return " and ".join(name for name, there in parts.items() if there)

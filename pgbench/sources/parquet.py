@@ -1,0 +1,206 @@
+"""A data set's parquet files as rows, through `datasets`: fields at once, encoded images late and exact.
+
+The files come from the hub, a local copy of a repository, or one file. Dataset scripts are never run.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from pgbench.errors import DataError
+from pgbench.sources.files import names, read_image
+from pgbench.sources.hub import fetch, repository_files
+from pgbench.types import DataRequest, Image
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a split's parquet files: their fields at once, their images late and one by one."""
+
+    table: Any  # datasets.Dataset, memory-mapped, its image columns undecoded
+    id: str  # the hub id, or the name of the file or folder; never an absolute path
+    revision: str | None  # the hub commit
+    folder: Path  # where a row's image is, if the row holds a path instead of bytes
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def fields(self, *columns: str) -> Sequence[Mapping[str, object]]:
+        """All rows with these columns alone, as Python values, in the published order."""
+        rows: list[Mapping[str, object]] = self.table.select_columns(list(columns)).data.table.to_pylist()
+        return rows
+
+    def image(self, index: int, name: str, column: str = "image") -> Image:
+        """The image of a row, read late; reading raises OSError where the row holds none."""
+        return Image(name, functools.partial(self.read, index, column))
+
+    def read(self, index: int, column: str) -> bytes:
+        """The encoded bytes exactly as stored. Raises OSError."""
+        cell = self.table.data.column(column)[index].as_py()
+        if cell is not None and cell["bytes"] is not None:
+            data: bytes = cell["bytes"]
+            return data
+        path = self.inside(cell)
+        if path is None:
+            raise OSError(f"row {index} holds no image")
+        return read_image(path)
+
+    def without_image(self, column: str = "image") -> frozenset[int]:
+        """The rows that hold neither bytes nor a path to a file that is there; reads no image."""
+        import pyarrow.compute as pc
+
+        cells = self.table.data.column(column)
+        empty = pc.indices_nonzero(pc.is_null(pc.struct_field(cells, "bytes"))).to_pylist()
+        return frozenset(i for i in empty if not is_file(self.inside(cells[i].as_py())))
+
+    def inside(self, cell: Mapping[str, Any] | None) -> Path | None:
+        """The file that a cell's path names. A data set must not choose among the user's other files."""
+        name = cell["path"] if cell is not None else None
+        if not name or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+            return None
+        return self.folder / str(name)
+
+
+def is_file(path: Path | None) -> bool:
+    return path is not None and path.is_file()
+
+
+def parquet_rows(
+    request: DataRequest,
+    default_id: str,
+    split_names: Sequence[str],
+    *,
+    fields: Sequence[str],
+    images: Sequence[str] = ("image",),
+) -> Rows:
+    """The rows of a split, from the hub, a local folder or one parquet file (taken as it is).
+
+    `request.path` is the folder or file; without it the repository is `request.id`, or `default_id`, at
+    `request.revision`. A split's files are those named after the first of `split_names` that has any
+    (data/validation-00000-of-00003.parquet, val.parquet, validation/0000.parquet). Only they are downloaded.
+
+    Raises HubError as `fetch` does, and DataError: no such file, folder or split, a part of the split
+    missing, a column missing, a file that is not parquet or damaged.
+    """
+    if request.path is not None:
+        path = Path(request.path)
+        files = local_files(path, split_names)
+        found, revision = path.resolve().name, None
+    else:
+        found = request.id or default_id
+        revision, files = hub_files(found, request.revision, split_names)
+    table = load(files, split_names[0], fields, images)
+    return Rows(table, found, revision, files[0].parent)
+
+
+def patterns(split_name: str) -> tuple[str, ...]:
+    """How the files of a split are called, below the repository's root; `*` crosses folders."""
+    own, below = f"{split_name}[-_.]*parquet", f"{split_name}/*.parquet"
+    return own, f"*/{own}", below, f"*/{below}"
+
+
+def pick(paths: Iterable[str], split_names: Sequence[str]) -> list[str]:
+    """The paths of one split, in order; empty where there is none. Raises DataError for a missing part.
+
+    >>> pick(["data/test-0.parquet", "data/val-0.parquet"], ["validation", "val"])
+    ['data/val-0.parquet']
+    """
+    known = sorted(paths)
+    for split_name in split_names:
+        picked = [path for path in known if any(fnmatchcase(path, one) for one in patterns(split_name))]
+        if picked:
+            check_parts(picked)
+            return picked
+    return []
+
+
+def check_parts(paths: Sequence[str]) -> None:
+    """Raises DataError where a name says `-of-00003` and there are fewer: a split would shrink unseen."""
+    for path in paths:
+        match = re.search(r"-(\d+)-of-(\d+)\.parquet$", path)
+        if match is None:
+            continue
+        stem, width, count = path[: match.start()], len(match[1]), int(match[2])
+        parts = [f"{stem}-{i:0{width}}-of-{match[2]}.parquet" for i in range(count)]
+        missing = sorted(set(parts) - set(paths))
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {count} parts are missing: {names(missing)}; copy them as well"
+            )
+
+
+def local_files(path: Path, split_names: Sequence[str]) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"{path} does not exist; expected a parquet file or a folder with parquet files")
+    # three floors: a copy of a hub repository has one or two, and a wrong --data must not walk a whole disk
+    here = [
+        file for floor in ("*", "*/*", "*/*/*") for file in path.glob(f"{floor}.parquet") if file.is_file()
+    ]
+    paths = [file.relative_to(path).as_posix() for file in here]
+    picked = pick(paths, split_names)
+    if not picked:
+        raise DataError(
+            absent(split_names, str(path), paths, "name one of these files, or take another split")
+        )
+    return [path / name for name in picked]
+
+
+def hub_files(repo_id: str, revision: str | None, split_names: Sequence[str]) -> tuple[str, list[Path]]:
+    wanted = [pattern for split_name in split_names for pattern in patterns(split_name)]
+    folder, commit = fetch(repo_id, revision, repo_type="dataset", patterns=wanted)
+    here = (file.relative_to(folder).as_posix() for file in folder.rglob("*.parquet"))
+    picked = pick(here, split_names)
+    if not picked:
+        there = repository_files(repo_id, commit, repo_type="dataset")
+        hint = "take another split or data set; dataset scripts (*.py) are never run"
+        raise DataError(absent(split_names, f"data set {repo_id}", there, hint))
+    return commit, [folder / name for name in picked]
+
+
+def absent(split_names: Sequence[str], where: str, there: Sequence[str], hint: str) -> str:
+    wanted = " or ".join(f"{split_name}-*.parquet" for split_name in split_names)
+    return f"{where} has no {wanted}; there: {names(there)}; {hint}"
+
+
+def load(files: Sequence[Path], split: str, fields: Sequence[str], images: Sequence[str]) -> Any:
+    """A datasets.Dataset over parquet files, image columns undecoded. Raises DataError."""
+    import datasets
+
+    columns = [*fields, *images]
+    for file in files:
+        check_parquet(file, columns)
+    # escaped: datasets reads a path as a pattern
+    sources = {split: [glob.escape(str(file)) for file in files]}
+    what = names([file.name for file in files])
+    try:
+        table = datasets.load_dataset("parquet", data_files=sources, split=split, columns=columns)
+        for column in images:
+            table = table.cast_column(column, datasets.Image(decode=False))
+    except (datasets.exceptions.DatasetGenerationError, ValueError, TypeError, OSError) as exc:
+        said = " ".join(str(exc.__cause__ or exc).split())
+        raise DataError(f"{what} cannot be read: {said[:200]}; download it again") from exc
+    return table
+
+
+def check_parquet(file: Path, columns: Sequence[str]) -> None:
+    """Raises DataError for a file that is no parquet file or lacks a column; reads its footer alone."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        there = pq.read_schema(file).names
+    except (pa.ArrowException, OSError) as exc:
+        said = " ".join(str(exc).split()).removesuffix(".")
+        raise DataError(f"{file.name} is not a whole parquet file: {said}; download it again") from exc
+    lacking = [column for column in columns if column not in there]
+    if lacking:
+        raise DataError(f"{file.name} has no column {names(lacking)}; there: {names(there)}")

@@ -1,0 +1,268 @@
+"""Run folders: RUNS/<task>/<cell name>-<key8>/ with spec.json, stack.json, samples-<shard>.jsonl, record.json.
+
+A batch is the atom: its lines go to disk in one `write` and are synced before the next batch starts, so
+a kill at any instant loses at most the batch in flight. `record.json` is written last (temporary file,
+fsync, `os.replace`) and is the mark of completion; nobody edits it afterwards.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from pgbench.errors import ResumeError, StoreError
+from pgbench.records import Data, RunRecord, SampleLine, Stack
+from pgbench.sweep import cell_name
+from pgbench.types import RunSpec
+
+SCHEMA = 1
+SAMPLES = "samples-0-of-1.jsonl"
+_FIELDS = tuple(field.name for field in fields(SampleLine))
+T = TypeVar("T")
+
+
+def folder_of(runs: Path, spec: RunSpec) -> Path:
+    """Where a spec's run lives below `runs`."""
+    return runs / spec.task / f"{cell_name(spec)}-{spec.key[:8]}"
+
+
+def plain(value: object) -> Any:
+    """A record as JSON values. nan and inf become null: strict JSON has no word for them."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(type(value)).dump_python(value, mode="json")
+
+
+def read_record(folder: Path) -> RunRecord | None:
+    """The finished record of a run folder, None while it has none. Raises StoreError."""
+    path = folder / "record.json"
+    if not path.is_file():
+        return None
+    document = read_json(path)
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found != SCHEMA:
+        raise StoreError(f"{path} has schema {found!r}; this pgbench reads schema {SCHEMA}")
+    return _parse(RunRecord, document, path)
+
+
+def begin(folder: Path, spec: RunSpec, data: Data, started: str) -> str:
+    """Write spec.json, or compare it with the one there; returns when the run first started.
+
+    Raises ResumeError for another spec or other annotations, and prints what differs.
+    """
+    path = folder / "spec.json"
+    document = {
+        "schema": SCHEMA,
+        "key": spec.key,
+        "started": started,
+        "spec": plain(spec),
+        "data": plain(data),
+    }
+    if not path.is_file():
+        write_json(path, document)
+        return started
+    stored = read_json(path)
+    _refuse(folder, {part: stored.get(part) for part in ("spec", "data")}, document, ("spec", "data"))
+    return str(stored["started"])
+
+
+def keep_stack(folder: Path, stack: Stack) -> None:
+    """Write stack.json, or refuse a stack that differs from the one that began the run (ResumeError)."""
+    path = folder / "stack.json"
+    if path.is_file():
+        _refuse(folder, {"stack": read_json(path)}, {"stack": plain(stack)}, ("stack",))
+    else:
+        write_json(path, plain(stack))
+
+
+def finish(folder: Path, record: RunRecord) -> None:
+    """Write record.json: from here on the run is complete."""
+    write_json(folder / "record.json", plain(record))
+
+
+class Samples:
+    """The samples file of one shard, held by one writer.
+
+    Opening it drops a torn tail: everything after the last complete batch. Raises StoreError when
+    another process holds the file, or the disk is full.
+    """
+
+    def __init__(self, folder: Path, planned: Sequence[int]) -> None:
+        """`planned`: the size of each batch, in plan order."""
+        self._path = folder / SAMPLES
+        self._planned = planned
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise StoreError(f"cannot write {folder}: {error.strerror}") from error
+        self.done = 0  # complete batches on disk
+
+    def __enter__(self) -> Samples:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it dies
+        except OSError as error:
+            os.close(self._file)
+            raise StoreError(
+                f"another process is writing {self._path.parent}; wait for it or use another --out"
+            ) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._file)
+
+    def recover(self) -> Iterator[SampleLine]:
+        """The lines of all complete batches, in order; whatever follows them is cut off the file."""
+        end, pending = 0, []
+        with self._path.open("rb") as lines:
+            for position, raw in _positions(lines):
+                line = _line(raw)
+                if line is None or self.done == len(self._planned) or line.batch != self.done:
+                    break
+                pending.append(line)
+                if len(pending) == self._planned[self.done]:
+                    yield from pending
+                    end, pending = position, []
+                    self.done += 1
+        os.ftruncate(self._file, end)
+
+    def append(self, lines: Sequence[SampleLine]) -> None:
+        """One batch, in one write, synced. Raises StoreError, leaving the file as it was."""
+        data = b"".join(_dump(line) for line in lines)
+        size = os.fstat(self._file).st_size
+        try:
+            if os.write(self._file, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, size)
+            raise StoreError(f"cannot write {self._path}: {error.strerror}") from error
+        self.done += 1
+
+
+def read_lines(folder: Path) -> Iterator[SampleLine]:
+    """The stored answers of a run; a torn last line is left out."""
+    path = folder / SAMPLES
+    if not path.is_file():
+        return
+    with path.open("rb") as lines:
+        for raw in lines:
+            line = _line(raw)
+            if line is None:
+                return
+            yield line
+
+
+def read_json(path: Path) -> Any:
+    """A JSON document. Raises StoreError."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot read {path}: {_reason(error)}") from error
+
+
+def write_json(path: Path, document: object) -> None:
+    """A JSON document, all of it or nothing: temporary file, fsync, rename, fsync of the folder."""
+    data = _encode(document, indent=1)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {_reason(error)}") from error
+
+
+def differences(stored: object, current: object, path: str) -> Iterator[str]:
+    """What differs between two JSON values: `path: was X, now Y`."""
+    if isinstance(stored, Mapping) and isinstance(current, Mapping):
+        for name in sorted({*stored, *current}):
+            yield from differences(stored.get(name), current.get(name), f"{path}.{name}")
+    elif stored != current:
+        yield f"{path}: was {_short(stored)}, now {_short(current)}"
+
+
+def _refuse(
+    folder: Path, stored: Mapping[str, object], current: Mapping[str, object], parts: tuple[str, ...]
+) -> None:
+    found = [line for part in parts for line in differences(stored[part], current[part], part)]
+    if found:
+        raise ResumeError(
+            f"{folder} holds a run that began differently: {'; '.join(found)}. "
+            "Restore that, or start afresh in another --out"
+        )
+
+
+def _parse(kind: type[T], document: object, path: Path) -> T:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise StoreError(f"{path} is not a record: {where}: {first['msg']}") from error
+
+
+def _positions(lines: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Each line with the position after it."""
+    position = 0
+    for raw in lines:
+        position += len(raw)
+        yield position, raw
+
+
+def _dump(line: SampleLine) -> bytes:
+    return _encode({name: getattr(line, name) for name in _FIELDS}, separators=(",", ":"))
+
+
+def _encode(document: object, **style: Any) -> bytes:
+    """JSON with one line end. Text stays readable; lone surrogates, which UTF-8 lacks, are escaped."""
+    try:
+        return json.dumps(document, ensure_ascii=False, allow_nan=False, **style).encode() + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(document, allow_nan=False, **style).encode() + b"\n"
+
+
+def _line(raw: bytes) -> SampleLine | None:
+    """A stored line, None for a torn or foreign one."""
+    if not raw.endswith(b"\n"):
+        return None
+    try:
+        values = json.loads(raw)
+        if isinstance(values["target"], list):
+            values["target"] = tuple(values["target"])
+        return SampleLine(**values)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)

@@ -1,0 +1,67 @@
+"""Axes to cells: every task on every checkpoint, as RunSpecs. Pure."""
+
+from __future__ import annotations
+
+from pgbench.errors import UsageError, unknown
+from pgbench.types import Checkpoint, DataSource, Mode, RunSpec, Sweep, Task
+
+_DTYPE_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+
+
+def expand(sweep: Sweep) -> tuple[RunSpec, ...]:
+    """The cells of a sweep, checkpoint by checkpoint, so that cells sharing one stand together.
+
+    Raises UsageError for a variant or mode that a task does not have.
+    """
+    return tuple(
+        _cell(sweep, task, variant, split, source, checkpoint)
+        for checkpoint in sweep.checkpoints
+        for task, variant, split, source in sweep.tasks
+    )
+
+
+def cell_name(spec: RunSpec) -> str:
+    """A name that a person recognises the cell by; the key tells apart what it leaves out.
+
+    >>> from pgbench.types import Profile
+    >>> point = Checkpoint("google/paligemma2-3b-mix-448", "f00", Profile("mix", "paligemma2"), 448)
+    >>> cell_name(RunSpec("textvqa", 1, "default", "generate", "val", DataSource("hub", "x"), point))
+    'google_paligemma2-3b-mix-448_448px_bf16'
+    """
+    point = spec.checkpoint
+    level = point.quant if point.quant != "none" else _DTYPE_NAMES[point.dtype]
+    return "_".join([file_name(point.id), f"{point.resolution}px", level])
+
+
+def file_name(text: str) -> str:
+    """Text as one harmless file name: ASCII letters, digits, dot, dash and underscore; 80 at most."""
+    kept = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "-.") else "_" for letter in text
+    )
+    return kept.lstrip(".")[:80] or "_"
+
+
+def _cell(
+    sweep: Sweep, task: Task, variant: str, split: str, source: DataSource, checkpoint: Checkpoint
+) -> RunSpec:
+    if variant not in task.variants:
+        raise UsageError(unknown(f"variant of {task.name}", variant, task.variants))
+    _require_mode(task, sweep.mode)
+    return RunSpec(
+        task=task.name,
+        version=task.version,
+        variant=variant,
+        mode=sweep.mode,
+        split=split,
+        source=source,
+        checkpoint=checkpoint,
+        limit=sweep.limit,
+        seed=sweep.seed,
+        batch=sweep.batch,
+        max_new_tokens=task.max_new_tokens,
+    )
+
+
+def _require_mode(task: Task, mode: Mode) -> None:
+    if mode not in task.modes:
+        raise UsageError(unknown(f"mode of {task.name}", mode, task.modes))

@@ -1,0 +1,1 @@
+"""Reference numbers and the demo's own records; installed as the package pgbench_results."""

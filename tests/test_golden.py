@@ -1,0 +1,83 @@
+"""Agreement with golden cases: what the official scoring code gave, run unmodified, case by case.
+
+The cases are copies under tests/golden. PGBENCH_GOLDEN=DIR checks another folder of the same format.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from golden_adapter import AGGREGATES, VERDICTS, aggregate, verdict
+
+HERE = Path(__file__).parent / "golden"
+
+
+def load(task: str, folder: Path) -> dict[str, Any]:
+    plain, packed = folder / f"{task}.json", folder / f"{task}.json.gz"
+    text = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
+    data: dict[str, Any] = json.loads(text)
+    return data
+
+
+def folder() -> Path:
+    return Path(os.environ.get("PGBENCH_GOLDEN") or HERE)
+
+
+def differences(name: str, wanted: Mapping[str, float], got: Mapping[str, Any]) -> list[str]:
+    """Every wanted number that `got` lacks or has otherwise, to 1e-9."""
+    return [
+        f"{name}/{key}: wanted {value}, got {got.get(key)}"
+        for key, value in wanted.items()
+        if got.get(key) is None or not math.isclose(value, got[key], rel_tol=0, abs_tol=1e-9)
+    ]
+
+
+def textvqa_wanted(case: Mapping[str, Any]) -> dict[str, float]:
+    return {"official": case["expected"]["accuracy"], "paper": case["secondary"]["big_vision"]["acc"]}
+
+
+WANTED = {"textvqa": textvqa_wanted}
+
+
+@pytest.mark.parametrize("task", sorted(VERDICTS))
+def test_every_case_and_the_aggregate_agree(task: str) -> None:
+    data = load(task, folder())
+    assert data["task"] == task
+    assert len(data["cases"]) == data["n_cases"] > 0
+    bad = [d for c in data["cases"] for d in differences(c["id"], WANTED[task](c), verdict(task, c))]
+    wanted = {"accuracy": data["aggregate"]["accuracy"]}
+    bad += differences("aggregate", wanted, aggregate(task, data["cases"]))
+    assert bad == []
+
+
+def test_our_own_copies_are_whole() -> None:
+    sizes = {task: len(load(task, HERE)["cases"]) for task in VERDICTS}
+    assert sizes == {"textvqa": 415}
+
+
+def test_the_two_rules_differ_where_they_should() -> None:
+    """Were the paper's rule an alias of the official one, the agreement above could not tell on its own."""
+    cases = load("textvqa", HERE)["cases"]
+    apart = [c["id"] for c in cases if len({round(v, 9) for v in verdict("textvqa", c).values()}) == 2]
+    assert len(apart) == 26
+
+
+def test_a_disagreement_is_reported() -> None:
+    assert differences("x", {"a": 0.3}, {"a": 0.6}) == ["x/a: wanted 0.3, got 0.6"]
+    assert differences("x", {"a": 0.3}, {}) == ["x/a: wanted 0.3, got None"]
+    assert differences("x", {"a": 0.3}, {"a": 0.3 + 1e-12}) == []
+
+
+def test_a_task_without_an_adapter_is_named() -> None:
+    assert AGGREGATES.keys() == VERDICTS.keys() == WANTED.keys()
+    with pytest.raises(KeyError, match="sudoku"):
+        verdict("sudoku", {})
+    with pytest.raises(KeyError, match="sudoku"):
+        aggregate("sudoku", [])
