@@ -9,6 +9,8 @@ import gzip
 import json
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,17 +19,16 @@ import pytest
 from golden_adapter import AGGREGATES, VERDICTS, aggregate, verdict
 
 HERE = Path(__file__).parent / "golden"
+# Read at import, since conftest.py clears PGBENCH_* before each test.
+FOLDER = Path(os.environ.get("PGBENCH_GOLDEN") or HERE)
 
 
 def load(task: str, folder: Path) -> dict[str, Any]:
+    """The golden file of a task, plain or compressed."""
     plain, packed = folder / f"{task}.json", folder / f"{task}.json.gz"
     text = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
     data: dict[str, Any] = json.loads(text)
     return data
-
-
-def folder() -> Path:
-    return Path(os.environ.get("PGBENCH_GOLDEN") or HERE)
 
 
 def differences(name: str, wanted: Mapping[str, float], got: Mapping[str, Any]) -> list[str]:
@@ -48,7 +49,7 @@ WANTED = {"textvqa": textvqa_wanted}
 
 @pytest.mark.parametrize("task", sorted(VERDICTS))
 def test_every_case_and_the_aggregate_agree(task: str) -> None:
-    data = load(task, folder())
+    data = load(task, FOLDER)
     assert data["task"] == task
     assert len(data["cases"]) == data["n_cases"] > 0
     bad = [d for c in data["cases"] for d in differences(c["id"], WANTED[task](c), verdict(task, c))]
@@ -67,6 +68,20 @@ def test_the_two_rules_differ_where_they_should() -> None:
     cases = load("textvqa", HERE)["cases"]
     apart = [c["id"] for c in cases if len({round(v, 9) for v in verdict("textvqa", c).values()}) == 2]
     assert len(apart) == 26
+
+
+def test_another_folder_is_what_is_checked(tmp_path: Path) -> None:
+    """One spoilt case in it is found and named."""
+    data = load("textvqa", HERE)
+    data["cases"][3]["expected"]["accuracy"] += 0.1
+    (tmp_path / "textvqa.json").write_text(json.dumps(data))
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "aggregate_agree", __file__]
+    environment = os.environ | {"PGBENCH_GOLDEN": str(tmp_path)}
+    run = subprocess.run(
+        command, env=environment, cwd=HERE.parents[1], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert f"{data['cases'][3]['id']}/official: wanted" in run.stdout
 
 
 def test_a_disagreement_is_reported() -> None:

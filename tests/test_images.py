@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import struct
-import subprocess
-import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +21,7 @@ CORNERS = {(0, 0): (255, 0, 0), (1, 0): (0, 255, 0), (0, 1): (0, 0, 255), (1, 1)
 # EXIF orientation -> where the stored picture's four corners belong when shown: (top left, top right, bottom
 # left, bottom right) as indices into the stored ones. EXIF 2.32, table 6 (0th row, 0th column).
 SHOWN = {
+    0: (0, 1, 2, 3),
     1: (0, 1, 2, 3),
     2: (1, 0, 3, 2),
     3: (3, 2, 1, 0),
@@ -31,6 +30,7 @@ SHOWN = {
     6: (2, 0, 3, 1),
     7: (3, 1, 2, 0),
     8: (1, 3, 0, 2),
+    9: (0, 1, 2, 3),
 }
 
 
@@ -68,22 +68,15 @@ def chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", SHOWN)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_exif_orientation(kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = decode(encoded(quadrants(), kind, exif=exif, **({} if kind == "TIFF" else {"quality": 95})))
-    assert image.size == ((48, 32) if orientation < 5 else (32, 48))
+    assert image.size == ((48, 32) if orientation not in (5, 6, 7, 8) else (32, 48))
     assert corner_colours(image) == list(SHOWN[orientation])
     assert image.mode == "RGB"
-
-
-@pytest.mark.parametrize("value", [0, 9, 65535])
-def test_an_orientation_that_does_not_exist_counts_as_none(value: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = value
-    assert corner_colours(decode(encoded(quadrants(), "JPEG", exif=exif))) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0nonsense" * 9])
@@ -106,7 +99,7 @@ def palette() -> Image.Image:
 
 PLTE = chunk(b"PLTE", bytes([10, 20, 30, 0, 0, 0, 0, 0, 0]))
 INK, WHITE, HALF, BLACK = (10, 20, 30), (255, 255, 255), (127, 127, 127), (0, 0, 0)
-TRANSPARENT = {  # three pixels: opaque, invisible over black, and the third half seen where the mode can say so
+TRANSPARENT = {  # three pixels: opaque, invisible over black, half seen where the mode has halves
     "RGBA": (encoded(rgba(), "PNG"), [INK, WHITE, HALF]),
     "WEBP": (encoded(rgba(), "WEBP", lossless=True, exact=True), [INK, WHITE, HALF]),
     "LA": (encoded(rgba().convert("LA"), "PNG"), [(18, 18, 18), WHITE, HALF]),
@@ -160,14 +153,12 @@ def test_16_bit_grey_is_scaled_not_clipped(data: bytes) -> None:
     assert np.asarray(decode(data))[0, :, 0].tolist() == [0, 0, 1, 0x7F, 0x80, 0xFF]
 
 
-INKS = "CMYK JPEG,CMYK TIFF,YCbCr JPEG,YCbCr TIFF"
+MODES = "1 PNG,1 TIFF,1 BMP,L JPEG,L PPM,P PNG,P GIF,P BMP,CMYK JPEG,CMYK TIFF,YCbCr JPEG,YCbCr TIFF"
 
 
-@pytest.mark.parametrize(
-    ("mode", "kind"),
-    [pair.split() for pair in ("1 PNG,1 TIFF,1 BMP,L JPEG,L PPM,P PNG,P GIF,P BMP," + INKS).split(",")],
-)
-def test_every_other_mode_becomes_rgb(mode: str, kind: str) -> None:
+@pytest.mark.parametrize("pair", MODES.split(","))
+def test_every_other_mode_becomes_rgb(pair: str) -> None:
+    mode, kind = pair.split()
     image = decode(encoded(quadrants().convert(mode), kind))
     assert image.mode == "RGB"
     assert image.size == (48, 32)
@@ -233,9 +224,8 @@ def bomb(kind: str) -> bytes:
     if kind == "GIF":
         return b"GIF89a" + struct.pack("<HH", 65535, 65535) + encoded(Image.new("P", (1, 1)), "GIF")[10:]
     if kind == "BMP":
-        return encoded(Image.new("RGB", (1, 1)), "BMP").replace(
-            struct.pack("<ii", 1, 1), struct.pack("<ii", 40_000, 40_000)
-        )
+        small, large = struct.pack("<ii", 1, 1), struct.pack("<ii", 40_000, 40_000)
+        return encoded(Image.new("RGB", (1, 1)), "BMP").replace(small, large)
     data = encoded(Image.new("RGB", (1, 1)), "JPEG")
     return data.replace(struct.pack(">BHH", 8, 1, 1), struct.pack(">BHH", 8, 65000, 65000))
 
@@ -311,8 +301,3 @@ def test_damaged_files_raise_sample_error_and_nothing_else() -> None:
             refused.append(str(exc))
     assert 50 < len(refused) < 400
     assert not any("\n" in reason for reason in refused)
-
-
-def test_importing_the_module_does_not_import_pillow() -> None:
-    code = "import sys, pgbench.sources.images as _; sys.exit('PIL' in sys.modules or 'numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -62,7 +62,7 @@ def _guarded(arguments: list[str], *, debug: bool) -> int:
         return _say(
             error, f"{error.strerror or type(error).__name__}: {error.filename or ''}", INCOMPLETE, debug
         )
-    except Exception as error:  # a defect of ours or a library's: still one line, and never exit code 1
+    except Exception as error:  # noqa: BLE001 - a defect of ours or a library's: one line, never exit code 1
         if (usage := getattr(error, "format_message", None)) is not None:  # typer's own usage errors
             return _say(error, f"{usage()} (see pgbench --help)", USAGE, debug)
         text = f"unexpected {type(error).__name__}: {error} (--debug shows the traceback; please report it)"

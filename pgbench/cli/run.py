@@ -52,9 +52,7 @@ def run(
     prompt_style: Annotated[
         str, typer.Option(help="paligemma | official (the benchmark's authors)")
     ] = "paligemma",
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many samples; whole images, nested subsets.")
-    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples; whole images.")] = None,
     seed: Annotated[int, typer.Option(help="Of the order of images.")] = 0,
     backend: Annotated[str, typer.Option(help="paligemma | oracle | replay | a plugin's")] = "paligemma",
     predictions: Annotated[str | None, typer.Option(help="Answers for the replay backend.")] = None,
@@ -170,7 +168,8 @@ def _accept_missing(dataset: Dataset, allowed: int) -> None:
     if count > allowed:
         raise DataError(
             f"{dataset.id}: {count:,} of {len(dataset.samples):,} samples name an image that is not there, "
-            f"first: sample {dataset.missing[0]}; add the images, or accept them as failed with --max-failures {count}"
+            f"first: sample {dataset.missing[0]}; add the images, "
+            f"or accept them as failed with --max-failures {count}"
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pgbench import stats
 from pgbench.metrics import mean
 from pgbench.records import Interval, Score
-from pgbench.types import Metric, Sample, Sums, sample_id
+from pgbench.types import Metric, Sample, Sums, cluster_of, sample_id
 
 Row = tuple[Sample, str | None]  # a sample and its raw answer; None: the sample failed
 
@@ -22,11 +22,6 @@ def unit_sums(metric: Metric, unit: Sequence[Row]) -> Sums:
     if len(answered) < len(unit):
         return metric.failed([sample for sample, _ in unit])
     return metric.stat(answered)
-
-
-def cluster_of(sample: Sample) -> str:
-    """The name of a sample's cluster; a sample without one is its own."""
-    return sample.cluster or sample.id
 
 
 def score(metric: Metric, rows: Iterable[Row]) -> Score:
@@ -56,7 +51,11 @@ def _units(metric: Metric, rows: Iterable[Row]) -> Iterable[Sequence[Row]]:
 
 @dataclass(slots=True)
 class ClusterSums:
-    """Statistics summed per cluster as units come in, judged just now or read back from disk."""
+    """Statistics summed per cluster as units come in, judged just now or read back from disk.
+
+    Clusters may come interleaved in any order. Within one, floats add in the order they come: feed its
+    samples in one fixed order where scores shall be equal to the last bit.
+    """
 
     clusters: dict[str, dict[str, float]] = field(default_factory=dict)
     units: int = 0
