@@ -64,14 +64,20 @@ class RunStopped(PgbenchError):
     exit_code = INCOMPLETE
 
 
-def unknown(kind: str, name: str, choices: Iterable[str], hint: str = "") -> str:
+def unknown(kind: str, name: str, choices: Iterable[str], *, also: Iterable[str] = (), hint: str = "") -> str:
     """The message for a name that is not among `choices`: nearest names first, then all of them.
+
+    `also`: further names that may have been meant and are too many to list.
 
     >>> unknown("task", "textvqq", ["textvqa", "gqa"])
     "unknown task 'textvqq'; did you mean textvqa? Available: gqa, textvqa"
     """
     known = sorted(choices)
-    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
-    guess = f"; did you mean {' or '.join(near)}?" if near else "."
-    tail = f" {hint}" if hint else ""
-    return f"unknown {kind} {name!r}{guess} Available: {', '.join(known) or 'none'}{tail}"
+    near = nearest(name, [*known, *also])
+    guess = f"; did you mean {near}?" if near else "."
+    return f"unknown {kind} {name!r}{guess} Available: {', '.join(known) or 'none'}{hint}"
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Up to three names like this one, joined by "or"; "" if there are none."""
+    return " or ".join(difflib.get_close_matches(name.lower(), list(choices), n=3, cutoff=0.6))

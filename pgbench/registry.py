@@ -28,7 +28,7 @@ Noun: TypeAlias = Literal["task", "backend"]
 SHIPPED_TASKS = "pgbench_tasks"
 GROUPS: Mapping[Noun, str] = {"task": "pgbench.tasks", "backend": "pgbench.backends"}
 NAME = re.compile(r"[a-z0-9_]+")
-BY_PATH = "Or give the path of a .py file that exports TASK."
+BY_PATH = "; or give the path of a .py file that exports TASK"
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,8 @@ def _recovered(
         sample = cell.dataset.samples[position]
         if line.id != sample.id:
             raise ResumeError(
-                f"stored answer {line.id} stands where sample {sample.id} belongs; start afresh in another --out"
+                f"stored answer {line.id} stands where sample {sample.id} belongs; "
+                "start afresh in another --out"
             )
         tally.add(sample, line)
         if line.image:

@@ -1,4 +1,4 @@
-"""Run folders: RUNS/<task>/<cell name>-<key8>/ with spec.json, stack.json, samples-<shard>.jsonl, record.json.
+"""Run folders: RUNS/<task>/<cell name>-<key8>/ with spec, stack, samples-<shard>.jsonl and record.
 
 A batch is the atom: its lines go to disk in one `write` and are synced before the next batch starts, so
 a kill at any instant loses at most the batch in flight. `record.json` is written last (temporary file,

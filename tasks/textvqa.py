@@ -112,7 +112,7 @@ def from_demo(request: DataRequest) -> Dataset:
 def split_of(request: DataRequest) -> str:
     split = ALIASES.get(request.split, request.split)
     if split not in SPLITS:
-        raise DataError(unknown("split", request.split, SPLITS, "(textvqa)"))
+        raise DataError(unknown("split of textvqa", request.split, SPLITS))
     return split
 
 

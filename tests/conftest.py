@@ -25,6 +25,7 @@ INHERITED = (
     "HTTP_PROXY",
     "HUGGING_FACE_HUB_TOKEN",
     "LINES",
+    "PYTHONDONTWRITEBYTECODE",  # a program that a test starts shall start as fast as a user's
     "PYTHONWARNINGS",
     "http_proxy",
     "https_proxy",

@@ -289,6 +289,7 @@ def cpu_seconds(*arguments: str) -> float:
 
 
 def test_help_starts_in_a_quarter_of_a_second() -> None:
+    cpu_seconds("-m", "pgbench", "--help")  # compiles what pip did not: an editable install
     spent = statistics.median(cpu_seconds("-m", "pgbench", "--help") for _ in range(7))
     busy = os.getloadavg()[0] > 0.75 * (os.cpu_count() or 1)
     # Neighbours slow a core down too: shared caches, hyperthreads, a lower clock.

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 from hub_server import HubServer, Mode
 
-from pgbench.errors import DataError, HubError
+from pgbench.errors import HubError
 from pgbench.sources.hub import fetch
-from pgbench.sources.parquet import pick
 
 MODEL = "google/tiny"
 WEIGHTS = ("*.json", "*.safetensors")
@@ -197,24 +196,3 @@ print({"huggingface_hub", "datasets", "pyarrow", "pandas", "numpy", "PIL"} & set
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "set()"
-
-
-@pytest.mark.parametrize(
-    ("paths", "picked"),
-    [
-        (["data/validation-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"], [0]),
-        (["validation-00000-of-00002.parquet", "validation-00001-of-00002.parquet"], [0, 1]),
-        (["val.parquet", "validate.parquet", "valley-0.parquet"], [0]),
-        (["val_1.parquet", "val_2.parquet"], [0, 1]),
-        (["default/validation/0000.parquet", "default/train/0000.parquet"], [0]),
-        (["validation/0000.parquet", "val-0.parquet"], [0]),
-        (["test.parquet", "train-validation.parquet"], []),
-    ],
-)
-def test_which_files_are_the_validation_split(paths: list[str], picked: list[int]) -> None:
-    assert pick(paths, ("validation", "val")) == [paths[index] for index in picked]
-
-
-def test_a_missing_part_of_a_split_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"1 of 3 parts are missing: data/val-00001-of-00003\.parquet"):
-        pick(["data/val-00000-of-00003.parquet", "data/val-00002-of-00003.parquet"], ("val",))

@@ -160,8 +160,7 @@ MODES = "1 PNG,1 TIFF,1 BMP,L JPEG,L PPM,P PNG,P GIF,P BMP,CMYK JPEG,CMYK TIFF,Y
 def test_every_other_mode_becomes_rgb(pair: str) -> None:
     mode, kind = pair.split()
     image = decode(encoded(quadrants().convert(mode), kind))
-    assert image.mode == "RGB"
-    assert image.size == (48, 32)
+    assert (image.mode, image.size) == ("RGB", (48, 32))
     if mode in ("CMYK", "YCbCr", "P"):
         assert corner_colours(image) == [0, 1, 2, 3]
 
@@ -192,7 +191,6 @@ def test_first_frame_of_an_animation() -> None:
     [
         (b"", "0 bytes"),
         (b"not an image at all", "not an image: 19 bytes"),
-        (b"<html>404</html>", "not an image"),
         (b"\x89PNG\r\n\x1a\n", "PNG image with a broken header"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not an image"),
         (b"\xff\xd8\xff", "JPEG image with a broken header"),
@@ -210,7 +208,7 @@ def test_what_is_no_picture_is_refused_in_one_line(data: bytes, said: str) -> No
 def test_truncated_files_are_refused(kind: str) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     data = encoded(Image.fromarray(noise), kind)
-    decode(data)
+    assert decode(data).size == (64, 64)
     with pytest.raises(SampleError):
         decode(data[: len(data) // 2])
 

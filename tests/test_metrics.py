@@ -1,8 +1,7 @@
-"""The VQA rules against a plain transcription of their definitions, and the metrics made of them."""
+"""The VQA rules against a plain transcription of their definitions."""
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Sequence
 
@@ -10,10 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgbench.errors import DataError
-from pgbench.metrics import mean, vqa
-from pgbench.metrics.vqa import PAPER_ACCURACY, TEXTVQA_ACCURACY, paper_accuracy, textvqa_accuracy
-from pgbench.types import Metric, Sample
+from pgbench.metrics import vqa
+from pgbench.metrics.vqa import paper_accuracy, textvqa_accuracy
 
 # --- an independent transcription: mmf m4c_evaluators.py@b0ffc7fba39f, big_vision vqav2.py@0127fb6b337e ---
 
@@ -291,37 +288,3 @@ def test_any_number_of_answers_is_left_out_one_by_one(rule: vqa._Rule, n: int) -
 def test_no_answers_is_an_error(rule: vqa._Rule) -> None:
     with pytest.raises(ValueError, match="no answers to compare with"):
         rule(prediction="x", answers=[])
-
-
-def sample(name: str, *answers: str, cluster: str = "") -> Sample:
-    return Sample(name, (), "what?", answers, cluster=cluster)
-
-
-def test_the_two_metrics_are_told_apart() -> None:
-    assert (TEXTVQA_ACCURACY.name, TEXTVQA_ACCURACY.primary) == ("accuracy", True)
-    assert (PAPER_ACCURACY.name, PAPER_ACCURACY.primary) == ("paper_accuracy", False)
-    assert re.fullmatch(r"facebookresearch/mmf:mmf/\S+\.py@[0-9a-f]{40}", TEXTVQA_ACCURACY.source)
-    assert re.fullmatch(r"google-research/big_vision:big_vision/\S+\.py@[0-9a-f]{40}", PAPER_ACCURACY.source)
-    unit = [(sample("1", *["wii"] * 10), "Wii")]
-    assert TEXTVQA_ACCURACY.stat(unit) == {"sum": 1.0, "n": 1.0, "invalid": 0.0}
-    assert PAPER_ACCURACY.stat(unit) == {"sum": 0.0, "n": 1.0, "invalid": 0.0}
-
-
-@pytest.mark.parametrize("metric", [TEXTVQA_ACCURACY, PAPER_ACCURACY])
-def test_an_empty_answer_is_invalid_and_scored_by_the_rule(metric: Metric) -> None:
-    unit = sample("1", "the", "", "?", "...", *["x"] * 6)
-    assert metric.stat([(unit, " \n")]) == {"sum": 1.0, "n": 1.0, "invalid": 1.0}
-    assert metric.stat([(sample("1", *"bcdefghijk"), "")]) == {"sum": 0.0, "n": 1.0, "invalid": 1.0}
-
-
-@pytest.mark.parametrize("target", ["wii", (), None])
-def test_a_target_that_is_no_tuple_of_answers_is_named(target: str | tuple[str, ...] | None) -> None:
-    with pytest.raises(DataError, match="sample q7: expected a tuple of answers"):
-        TEXTVQA_ACCURACY.stat([(Sample("q7", (), "?", target), "wii")])
-
-
-def test_metrics_travel_between_processes() -> None:
-    travelled = pickle.loads(pickle.dumps(TEXTVQA_ACCURACY))
-    unit = [(sample("1", "x", "x", "y"), "x")]
-    assert travelled.stat(unit) == TEXTVQA_ACCURACY.stat(unit)
-    assert travelled.reduce is mean  # or it would be given a bootstrap there

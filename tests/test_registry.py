@@ -70,6 +70,19 @@ def test_every_shipped_task_loads_under_its_file_name() -> None:
         assert registry.load_task(name).name == name
 
 
+def test_files_with_an_underscore_are_no_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "other_tasks"
+    package.mkdir()
+    for name in ("__init__", "_shared", "gqa"):
+        (package / f"{name}.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "SHIPPED_TASKS", "other_tasks")
+    assert shipped() == ["gqa"]
+    monkeypatch.setattr(registry, "SHIPPED_TASKS", "no_such_tasks")
+    with pytest.raises(UsageError, match="package no_such_tasks is not installed; install pgbench again"):
+        registry.task_names()
+
+
 def test_shipped_backends_are_those_of_the_seam() -> None:
     assert registry.backend_names() == dict.fromkeys(sorted(backends.SHIPPED), "pgbench")
 
@@ -100,7 +113,9 @@ def test_a_package_offers_a_backend(install: Install) -> None:
         "[pgbench.backends]\nfast = my_engine:engine\n",
         my_engine="def engine(request): return 7",
     )
-    assert registry.backend_names()["fast"] == "my-engine 1.2"
+    names = registry.backend_names()
+    assert names["fast"] == "my-engine 1.2"
+    assert list(names) == sorted(names)
     assert registry.load_backend("fast")(None) == 7  # type: ignore[arg-type, comparison-overlap]
 
 
@@ -162,6 +177,7 @@ def test_unknown_names_offer_the_nearest() -> None:
 
 
 def test_a_task_file_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     path = write(tmp_path / "my task.py")
     task = registry.load_task(str(path))
     assert isinstance(task, Task)
@@ -170,6 +186,8 @@ def test_a_task_file_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert registry.load_task(str(path)) is task, "one file, one module"
     monkeypatch.chdir(tmp_path)
     assert registry.load_task("my task.py") is task
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert registry.load_task("~/my task.py") is task
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["my task.py"], "no __pycache__ left behind"
 
 
@@ -196,6 +214,7 @@ def test_an_edited_task_file_is_read_again(tmp_path: Path) -> None:
             TASK_FILE.format(name="My Task"),
             "TASK.name is 'My Task'; expected small letters, digits and underscores",
         ),
+        (TASK_FILE.format(name="mine-2"), "TASK.name is 'mine-2'"),
         (TASK_FILE.format(name="../up"), "TASK.name is '../up'"),
     ],
 )
@@ -209,6 +228,7 @@ def test_a_broken_task_file_says_what_is_wrong(tmp_path: Path, text: str, messag
     assert message in said
     assert f"task file {path}" in said
     assert "\n" not in said
+    assert said.count(", line ") <= 1
     if "cannot be imported" in said:
         assert caught.value.__cause__ is not None
         assert not {name for name in set(sys.modules) - before if name.startswith("pgbench_task_")}
@@ -237,12 +257,17 @@ def test_digests_are_of_the_source_files(tmp_path: Path, install: Install) -> No
     assert registry.task_digest(str(path)) == hashlib.sha256(path.read_bytes()).hexdigest()
     install(
         "my-tasks",
-        "[pgbench.tasks]\nmine = my_task_module:TASK\nlost = no_such_module:TASK\n",
+        "[pgbench.tasks]\nmine = my_task_module:TASK\nlost = no_such_module:TASK\nfar = no_such.module:TASK\n",
         my_task_module="1/0",
     )
     assert registry.task_digest("mine") == hashlib.sha256(b"1/0").hexdigest(), "hashed without being imported"
     with pytest.raises(UsageError, match=r"no_such_module of my-tasks 1\.2 has no source file"):
         registry.task_digest("lost")
+    with pytest.raises(
+        UsageError, match=r"no_such\.module of my-tasks 1\.2 cannot be found: No module"
+    ) as caught:
+        registry.task_digest("far")
+    assert isinstance(caught.value.__cause__, ImportError)
     folder = Path(__file__).parent.parent / "tasks"
     for name in shipped():
         assert registry.task_digest(name) == hashlib.sha256((folder / f"{name}.py").read_bytes()).hexdigest()

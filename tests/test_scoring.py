@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
+import pickle
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
 from pgbench import stats
+from pgbench.errors import DataError
 from pgbench.metrics import mean
 from pgbench.metrics.scoring import ClusterSums, score, unit_sums
-from pgbench.metrics.vqa import TEXTVQA_ACCURACY
+from pgbench.metrics.vqa import PAPER_ACCURACY, TEXTVQA_ACCURACY
 from pgbench.types import Metric, Sample, Sums
 
 
 def sample(name: str, *answers: str, cluster: str = "") -> Sample:
     return Sample(name, (), "what?", answers, cluster=cluster)
+
+
+def test_the_two_metrics_are_told_apart() -> None:
+    assert (TEXTVQA_ACCURACY.name, TEXTVQA_ACCURACY.primary) == ("accuracy", True)
+    assert (PAPER_ACCURACY.name, PAPER_ACCURACY.primary) == ("paper_accuracy", False)
+    assert re.fullmatch(r"facebookresearch/mmf:mmf/\S+\.py@[0-9a-f]{40}", TEXTVQA_ACCURACY.source)
+    assert re.fullmatch(r"google-research/big_vision:big_vision/\S+\.py@[0-9a-f]{40}", PAPER_ACCURACY.source)
+    unit = [(sample("1", *["wii"] * 10), "Wii")]
+    assert TEXTVQA_ACCURACY.stat(unit) == {"sum": 1.0, "n": 1.0, "invalid": 0.0}
+    assert PAPER_ACCURACY.stat(unit) == {"sum": 0.0, "n": 1.0, "invalid": 0.0}
+
+
+@pytest.mark.parametrize("metric", [TEXTVQA_ACCURACY, PAPER_ACCURACY])
+def test_an_empty_answer_is_invalid_and_scored_by_the_rule(metric: Metric) -> None:
+    unit = sample("1", "the", "", "?", "...", *["x"] * 6)
+    assert metric.stat([(unit, " \n")]) == {"sum": 1.0, "n": 1.0, "invalid": 1.0}
+    assert metric.stat([(sample("1", *"bcdefghijk"), "")]) == {"sum": 0.0, "n": 1.0, "invalid": 1.0}
+
+
+@pytest.mark.parametrize("target", ["wii", (), None])
+def test_a_target_that_is_no_tuple_of_answers_is_named(target: str | tuple[str, ...] | None) -> None:
+    with pytest.raises(DataError, match="sample q7: expected a tuple of answers"):
+        TEXTVQA_ACCURACY.stat([(Sample("q7", (), "?", target), "wii")])
+
+
+def test_metrics_travel_between_processes() -> None:
+    travelled = pickle.loads(pickle.dumps(TEXTVQA_ACCURACY))
+    unit = [(sample("1", "x", "x", "y"), "x")]
+    assert travelled.stat(unit) == TEXTVQA_ACCURACY.stat(unit)
+    assert travelled.reduce is mean  # or it would be given a bootstrap there
 
 
 def test_mean_of_nothing_is_undefined() -> None:

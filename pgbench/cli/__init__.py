@@ -20,7 +20,6 @@ app = typer.Typer(
     name="pgbench",
     help="Evaluate and benchmark PaliGemma and PaliGemma 2.",
     epilog="python -m pgbench always works, also where PostgreSQL's pgbench comes first on the PATH.",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -41,15 +40,16 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments  # taken out here so that it works before and after the command's name
     signal.signal(signal.SIGTERM, _terminated)
-    code = _guarded([argument for argument in arguments if argument != "--debug"], debug=debug)
+    code = invoke([argument for argument in arguments if argument != "--debug"], debug=debug)
     _flush()
     raise SystemExit(code)
 
 
-def _guarded(arguments: list[str], *, debug: bool) -> int:
+def invoke(arguments: list[str], *, debug: bool = False) -> int:
     """Run a command; every error becomes one line on stderr and an exit code."""
     try:
-        return _exit_code(app(arguments, prog_name="pgbench", standalone_mode=False))
+        returned = app(arguments or ["--help"], prog_name="pgbench", standalone_mode=False)
+        return (returned if isinstance(returned, int) else OK) if arguments else USAGE
     except typer.Exit as leaving:
         return leaving.exit_code
     except KeyboardInterrupt as error:
@@ -67,10 +67,6 @@ def _guarded(arguments: list[str], *, debug: bool) -> int:
             return _say(error, f"{usage()} (see pgbench --help)", USAGE, debug)
         text = f"unexpected {type(error).__name__}: {error} (--debug shows the traceback; please report it)"
         return _say(error, text, INCOMPLETE, debug)
-
-
-def _exit_code(returned: object) -> int:
-    return returned if isinstance(returned, int) else OK
 
 
 def _say(error: BaseException, text: str, code: int, debug: bool) -> int:

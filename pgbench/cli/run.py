@@ -61,7 +61,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("results/runs"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
-    """Run one checkpoint on one task and keep every answer; the same command again goes on or reports done."""
+    """Run one checkpoint on one task; the same command again goes on where it stopped, or reports done."""
     flags = _Flags(
         task=task,
         backend=backend,

@@ -30,13 +30,8 @@ def show(
     worst = _worst(folder, record.primary, wrong) if wrong else []
     if as_json:
         answers = [store.plain(line) for line in worst]
-        print(
-            json.dumps(
-                {"run": str(folder), "record": store.plain(record), "wrong": answers},
-                ensure_ascii=False,
-                indent=1,
-            )
-        )
+        document = {"run": str(folder), "record": store.plain(record), "wrong": answers}
+        print(json.dumps(document, ensure_ascii=False, indent=1))
     else:
         _print(record, worst)
     return INCOMPLETE if record.failures else OK
@@ -47,7 +42,8 @@ def _unfinished(folder: Path) -> str:
 
     if not (folder / "spec.json").is_file():
         return f"{folder} is no run folder: it has no spec.json and no record.json"
-    return f"{folder} is not finished: {sum(1 for _ in read_lines(folder)):,} answers so far; run the same command again"
+    kept = sum(1 for _ in read_lines(folder))
+    return f"{folder} is not finished: {kept:,} answers so far; run the same command again"
 
 
 def _worst(folder: Path, metric: str, count: int) -> list[SampleLine]:

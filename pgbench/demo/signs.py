@@ -107,7 +107,7 @@ def textvqa(request: DataRequest) -> Dataset:
         if value is not None:
             raise DataError(f"the demo source draws its data and cannot take {flag} {value!r}; leave it out")
     if request.split not in SPLITS:
-        raise DataError(unknown("split", request.split, SPLITS, "(demo source)"))
+        raise DataError(unknown("split of the demo", request.split, SPLITS))
     samples = tuple(_samples(request.split))
     return Dataset(samples=samples, digest=digest(samples), id="demo-signs", demo=True)
 

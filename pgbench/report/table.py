@@ -29,11 +29,9 @@ def of_record(record: RunRecord) -> Table:
     for group, values in record.groups.items():
         for value, scores in values.items():
             rows.append(_row(f"{record.primary} [{group}={value}]", scores[record.primary]))
+    selected = f"{record.data.selected:,} samples from {_source(record)}"
     return Table(
-        title=(
-            f"{spec.task} v{spec.version} · {spec.split} · {record.data.selected:,} samples from {_source(record)}",
-            _checkpoint(record),
-        ),
+        title=(f"{spec.task} v{spec.version} · {spec.split} · {selected}", _checkpoint(record)),
         columns=("metric", "score", "95 % interval", "n", "invalid", "failed"),
         rows=tuple(rows),
         notes=(_speed(record.cost), _memory(record.cost), *_caveats(record)),
@@ -88,7 +86,8 @@ def _speed(cost: Cost) -> str:
         return "no sample was answered"
     rate = f"{cost.samples_per_second:,.1f} samples/s"
     p50, p95 = cost.batch_seconds_p50 or 0.0, cost.batch_seconds_p95 or 0.0
-    return f"{rate} · batch of {cost.batch_size}: p50 {p50:.3f} s, p95 {p95:.3f} s · load {cost.load_seconds:.1f} s"
+    batch = f"batch of {cost.batch_size}: p50 {p50:.3f} s, p95 {p95:.3f} s"
+    return f"{rate} · {batch} · load {cost.load_seconds:.1f} s"
 
 
 def _memory(cost: Cost) -> str:
@@ -112,9 +111,8 @@ def _caveats(record: RunRecord) -> list[str]:
     if record.cost.nonfinite:
         found.append(f"{record.cost.nonfinite:,} samples met logits that are nan or inf")
     if record.failures:
-        found.append(
-            f"{len(record.failures):,} failed, first: {record.failures[0].sample_id}: {record.failures[0].reason}"
-        )
+        first = record.failures[0]
+        found.append(f"{len(record.failures):,} failed, first: {first.sample_id}: {first.reason}")
     return found
 
 

@@ -106,11 +106,12 @@ def connection_error() -> type[Exception]:
     return cast("type[Exception]", HfHubHTTPError.__bases__[0])
 
 
-def repository_files(repo_id: str, commit: str, *, repo_type: RepoType) -> list[str]:
-    """What a repository holds, for a message; nothing where the hub cannot be asked."""
-    from huggingface_hub import list_repo_files
+def dataset_files(repo_id: str, commit: str) -> list[str]:
+    """What a dataset repository holds, for a message; nothing where the hub cannot be asked."""
+    from huggingface_hub import HfApi
 
-    try:
-        return sorted(list_repo_files(repo_id, revision=commit, repo_type=repo_type))
+    try:  # not list_repo_files, which tries for 23 s where there is no network
+        info = HfApi().dataset_info(repo_id, revision=commit, timeout=10)
     except (OSError, connection_error()):
         return []
+    return sorted(file.rfilename for file in info.siblings or ())

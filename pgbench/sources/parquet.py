@@ -16,7 +16,7 @@ from typing import Any
 
 from pgbench.errors import DataError
 from pgbench.sources.files import names, read_image
-from pgbench.sources.hub import fetch, repository_files
+from pgbench.sources.hub import dataset_files, fetch
 from pgbench.types import DataRequest, Image
 
 
@@ -145,7 +145,7 @@ def local_files(path: Path, split_names: Sequence[str]) -> list[Path]:
     here = [
         file for floor in ("*", "*/*", "*/*/*") for file in path.glob(f"{floor}.parquet") if file.is_file()
     ]
-    paths = [file.relative_to(path).as_posix() for file in here]
+    paths = sorted(file.relative_to(path).as_posix() for file in here)
     picked = pick(paths, split_names)
     if not picked:
         raise DataError(
@@ -155,12 +155,13 @@ def local_files(path: Path, split_names: Sequence[str]) -> list[Path]:
 
 
 def hub_files(repo_id: str, revision: str | None, split_names: Sequence[str]) -> tuple[str, list[Path]]:
-    wanted = [pattern for split_name in split_names for pattern in patterns(split_name)]
+    # the card as well: huggingface_hub warns at length where nothing matches; the error below says it better
+    wanted = ["README.md", *(pattern for split_name in split_names for pattern in patterns(split_name))]
     folder, commit = fetch(repo_id, revision, repo_type="dataset", patterns=wanted)
     here = (file.relative_to(folder).as_posix() for file in folder.rglob("*.parquet"))
     picked = pick(here, split_names)
     if not picked:
-        there = repository_files(repo_id, commit, repo_type="dataset")
+        there = dataset_files(repo_id, commit)
         hint = "take another split or data set; dataset scripts (*.py) are never run"
         raise DataError(absent(split_names, f"data set {repo_id}", there, hint))
     return commit, [folder / name for name in picked]
@@ -174,6 +175,7 @@ def absent(split_names: Sequence[str], where: str, there: Sequence[str], hint: s
 def load(files: Sequence[Path], split: str, fields: Sequence[str], images: Sequence[str]) -> Any:
     """A datasets.Dataset over parquet files, image columns undecoded. Raises DataError."""
     import datasets
+    import pyarrow as pa
 
     columns = [*fields, *images]
     for file in files:
@@ -185,7 +187,13 @@ def load(files: Sequence[Path], split: str, fields: Sequence[str], images: Seque
         table = datasets.load_dataset("parquet", data_files=sources, split=split, columns=columns)
         for column in images:
             table = table.cast_column(column, datasets.Image(decode=False))
-    except (datasets.exceptions.DatasetGenerationError, ValueError, TypeError, OSError) as exc:
+    except (
+        datasets.exceptions.DatasetGenerationError,
+        pa.ArrowException,
+        ValueError,
+        TypeError,
+        OSError,
+    ) as exc:
         said = " ".join(str(exc.__cause__ or exc).split())
         raise DataError(f"{what} cannot be read: {said[:200]}; download it again") from exc
     return table

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pgbench.errors import CheckpointError, HubError, UsageError, unknown
+from pgbench.errors import CheckpointError, HubError, UsageError, nearest, unknown
 from pgbench.keys import bytes_key, json_key
 from pgbench.profiles import DEFAULT, RELEASED, SHIPPED, profile_of
 from pgbench.types import Checkpoint, Family, ModelRequest
@@ -65,7 +65,15 @@ def _locate(request: ModelRequest) -> tuple[str, Path, str | None]:
         raise CheckpointError(
             f"no folder {model}; expected a checkpoint folder, a hub id (org/name) or a shipped name"
         )
-    raise UsageError(unknown("checkpoint", model, (*SHIPPED, *RELEASED)))
+    raise UsageError(
+        unknown(
+            "checkpoint",
+            model,
+            SHIPPED,
+            also=RELEASED,
+            hint=f"; or a folder, or a hub id such as {RELEASED[-6]}",
+        )
+    )
 
 
 def _refuse_revision(request: ModelRequest, model: str) -> None:
@@ -80,8 +88,8 @@ def _download(name: str, revision: str | None) -> tuple[Path, str]:
     try:
         folder, commit = fetch(name, revision, repo_type="model", patterns=_CONFIG)
     except HubError as error:
-        near = unknown("checkpoint", name, RELEASED).partition(";")[2].partition("?")[0]
-        raise HubError(f"{error}{f' ({near.strip()}?)' if near and name not in RELEASED else ''}") from error
+        guess = "" if name in RELEASED else nearest(name, RELEASED)
+        raise HubError(f"{error}{f' (did you mean {guess}?)' if guess else ''}") from error
     _read_config(folder, name)
     folder, _ = fetch(name, commit, repo_type="model", patterns=_CONTENT)
     return folder, commit
