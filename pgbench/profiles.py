@@ -14,6 +14,8 @@ from pgbench.types import Family, Kind, Profile, Style
 SHIPPED = ("tiny-gemma", "tiny-gemma2")  # trained on drawings, for the demo and the tests
 DEFAULT = "tiny-gemma2"
 
+EXAMPLE = "google/paligemma2-3b-mix-448"  # where a message or a page names a real checkpoint
+
 RELEASED = (
     *(f"google/paligemma-3b-pt-{px}" for px in (224, 448, 896)),
     *(f"google/paligemma-3b-mix-{px}" for px in (224, 448)),

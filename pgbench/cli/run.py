@@ -8,12 +8,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
-import typer
-
+from pgbench.cli import flags
 from pgbench.errors import INCOMPLETE, OK, DataError, UsageError, unknown
-from pgbench.profiles import DEFAULT, SHIPPED
+from pgbench.profiles import DEFAULT, EXAMPLE, SHIPPED
 from pgbench.sweep import expand
 from pgbench.types import DataRequest, DataSource, Dtype, ModelRequest, Quant, Style, Sweep
 
@@ -23,46 +22,35 @@ if TYPE_CHECKING:  # the runner pulls in the store and the metrics; `--help` nee
 
 _NAME_A_CHECKPOINT = """\
 This was the embedded demo checkpoint {default}. To measure PaliGemma itself, name a checkpoint:
-  pgbench run --task {task} --model google/paligemma2-3b-mix-448 --quant 4bit"""
+  pgbench run --task {task} --model {example} --quant 4bit"""
 
 
 def run(
-    task: Annotated[
-        str, typer.Option("--task", "-t", help="A task's name (pgbench tasks), or a path to a task file.")
-    ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", help="Hub id, folder, or shipped checkpoint. [default: the embedded demo]"
-        ),
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the hub id.")] = None,
-    quant: Annotated[str, typer.Option(help="none | 8bit | 4bit (nf4) | fp4")] = "none",
-    dtype: Annotated[str, typer.Option(help="float32 | bfloat16 | float16")] = "bfloat16",
-    device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples a batch.")] = 8,
-    source: Annotated[
-        str | None, typer.Option(help="hub | files | demo. [default: hub; demo without a real --model]")
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="Folder or parquet file of the data.")] = None,
-    data_id: Annotated[str | None, typer.Option(help="Another hub id of the data set.")] = None,
-    data_revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the data set.")] = None,
-    split: Annotated[str | None, typer.Option(help="[default: the split that papers report]")] = None,
-    variant: Annotated[str | None, typer.Option(help="A task's variant.")] = None,
-    prompt_style: Annotated[
-        str, typer.Option(help="paligemma | official (the benchmark's authors)")
-    ] = "paligemma",
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples; whole images.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the order of images.")] = 0,
-    backend: Annotated[str, typer.Option(help="paligemma | oracle | replay | a plugin's")] = "paligemma",
-    predictions: Annotated[str | None, typer.Option(help="Answers for the replay backend.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-    max_failures: Annotated[int, typer.Option(min=0, help="Failed samples that are accepted.")] = 0,
-    out: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("results/runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    task: flags.Task,
+    model: flags.Model = None,
+    revision: flags.Revision = None,
+    quant: flags.Quant = "none",
+    dtype: flags.Dtype = "bfloat16",
+    device: flags.Device = "auto",
+    batch_size: flags.BatchSize = 8,
+    source: flags.Source = None,
+    data: flags.Data = None,
+    data_id: flags.DataId = None,
+    data_revision: flags.DataRevision = None,
+    split: flags.Split = None,
+    variant: flags.Variant = None,
+    prompt_style: flags.PromptStyle = "paligemma",
+    limit: flags.Limit = None,
+    seed: flags.Seed = 0,
+    backend: flags.Backend = "paligemma",
+    predictions: flags.Predictions = None,
+    threads: flags.Threads = None,
+    max_failures: flags.MaxFailures = 0,
+    out: flags.Out = Path("results/runs"),
+    as_json: flags.Json = False,
 ) -> int:
     """Run one checkpoint on one task; the same command again goes on where it stopped, or reports done."""
-    flags = _Flags(
+    asked = _Asked(
         task=task,
         backend=backend,
         model=ModelRequest(
@@ -84,13 +72,13 @@ def run(
         max_failures=max_failures,
     )
     with _stdout_to_stderr():  # whatever a library prints, stdout holds our document alone
-        outcome = _run(_cell(flags), out)
+        outcome = _run(_cell(asked), out)
     _print(outcome, named=model is not None or backend != "paligemma", as_json=as_json)
     return _verdict(len(outcome.record.failures), max_failures)
 
 
 @dataclass(frozen=True, slots=True)
-class _Flags:
+class _Asked:
     """What the command line said, checked for its words only."""
 
     task: str
@@ -105,37 +93,37 @@ class _Flags:
     max_failures: int
 
 
-def _cell(flags: _Flags) -> Cell:
+def _cell(asked: _Asked) -> Cell:
     """Task, data and checkpoint, found and checked; no weights loaded."""
     from pgbench.registry import load_backend, load_task, task_digest
     from pgbench.runner import Cell
 
-    task = load_task(flags.task)
-    open_engine = load_backend(flags.backend)
-    name = flags.source or _default_source(task, flags)
+    task = load_task(asked.task)
+    open_engine = load_backend(asked.backend)
+    name = asked.source or _default_source(task, asked)
     if name not in task.sources:
         raise UsageError(unknown(f"source of {task.name}", name, task.sources))
-    split = _split(task, flags.data.split)
-    engine = open_engine(flags.model)
-    dataset = task.sources[name](replace(flags.data, split=split))
-    _accept_missing(dataset, flags.max_failures)
+    split = _split(task, asked.data.split)
+    engine = open_engine(asked.model)
+    dataset = task.sources[name](replace(asked.data, split=split))
+    _accept_missing(dataset, asked.max_failures)
     source = DataSource(name, dataset.id, dataset.revision)
     sweep = Sweep(
-        tasks=((task, flags.variant or task.variants[0], split, source),),
+        tasks=((task, asked.variant or task.variants[0], split, source),),
         checkpoints=(engine.checkpoint,),
-        limit=flags.limit,
-        seed=flags.seed,
-        batch=flags.batch,
+        limit=asked.limit,
+        seed=asked.seed,
+        batch=asked.batch,
     )
-    return Cell(expand(sweep)[0], task, task_digest(flags.task), dataset, engine)
+    return Cell(expand(sweep)[0], task, task_digest(asked.task), dataset, engine)
 
 
-def _default_source(task: Task, flags: _Flags) -> str:
+def _default_source(task: Task, asked: _Asked) -> str:
     """The demo's drawings where nothing real is named, the original files for a folder without parquet,
     else the task's first source."""
-    data = flags.data
-    named = any((data.path, data.id, data.revision, flags.model.predictions))
-    if "demo" in task.sources and not named and flags.model.model in (None, *SHIPPED):
+    data = asked.data
+    named = any((data.path, data.id, data.revision, asked.model.predictions))
+    if "demo" in task.sources and not named and asked.model.model in (None, *SHIPPED):
         return "demo"
     if "files" in task.sources and data.path and not _has_parquet(Path(data.path)):
         return "files"
@@ -222,7 +210,7 @@ def _print(outcome: Outcome, *, named: bool, as_json: bool) -> None:
     print(terminal(of_record(outcome.record)))
     print(f"{'already done' if outcome.already_done else 'record'}: {printable(str(outcome.folder))}")
     if not named:
-        print(_NAME_A_CHECKPOINT.format(task=outcome.record.spec.task, default=DEFAULT))
+        print(_NAME_A_CHECKPOINT.format(task=outcome.record.spec.task, default=DEFAULT, example=EXAMPLE))
 
 
 def _verdict(failed: int, allowed: int) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pgbench.cli import flags
 from pgbench.errors import INCOMPLETE, OK, StoreError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def show(
     run: Annotated[Path, typer.Argument(help="A run folder, or a file in it.")],
     wrong: Annotated[int, typer.Option(min=0, help="Also the N answers that scored lowest.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: flags.Json = False,
 ) -> int:
     """Show the record of a run, and with --wrong its worst answers."""
     from pgbench import store

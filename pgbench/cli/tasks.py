@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from pgbench.cli import flags
 
 if TYPE_CHECKING:
     from pgbench.types import Task
 
 
 def tasks(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: flags.Json = False,
 ) -> None:
     """List the tasks: splits and their sizes, metrics, sources."""
     from pgbench.registry import load_task, task_names

@@ -15,7 +15,7 @@ from typing import Any
 
 from pgbench.errors import CheckpointError, HubError, UsageError, nearest, unknown
 from pgbench.keys import bytes_key, json_key
-from pgbench.profiles import DEFAULT, RELEASED, SHIPPED, profile_of
+from pgbench.profiles import DEFAULT, EXAMPLE, RELEASED, SHIPPED, profile_of
 from pgbench.types import Checkpoint, Family, ModelRequest
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -71,7 +71,7 @@ def _locate(request: ModelRequest) -> tuple[str, Path, str | None]:
             model,
             SHIPPED,
             also=RELEASED,
-            hint=f"; or a folder, or a hub id such as {RELEASED[-6]}",
+            hint=f"; or a folder, or a hub id such as {EXAMPLE}",
         )
     )
 

@@ -1,0 +1,38 @@
+"""Flags that commands share, each with its help: one word, one meaning everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Task = Annotated[
+    str, typer.Option("--task", "-t", help="A task's name (pgbench tasks), or the path of a task file.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Hub id, folder or shipped checkpoint. [default: the embedded demo]"),
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the hub id.")]
+Quant = Annotated[str, typer.Option(help="none | 8bit | 4bit (nf4) | fp4")]
+Dtype = Annotated[str, typer.Option(help="float32 | bfloat16 | float16")]
+Device = Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Samples a batch.")]
+Source = Annotated[
+    str | None, typer.Option(help="hub | files | demo. [default: hub; demo without a real --model]")
+]
+Data = Annotated[str | None, typer.Option(help="Folder or parquet file of the data.")]
+DataId = Annotated[str | None, typer.Option(help="Another hub id of the data set.")]
+DataRevision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the data set.")]
+Split = Annotated[str | None, typer.Option(help="[default: the split that papers report]")]
+Variant = Annotated[str | None, typer.Option(help="A task's variant.")]
+PromptStyle = Annotated[str, typer.Option(help="paligemma | official (the benchmark's authors')")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many samples; whole images.")]
+Seed = Annotated[int, typer.Option(help="Of the order of images.")]
+Backend = Annotated[str, typer.Option(help="paligemma | oracle | replay | a plugin's")]
+Predictions = Annotated[str | None, typer.Option(help="Answers for the replay backend.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
+MaxFailures = Annotated[int, typer.Option(min=0, help="Failed samples that are accepted.")]
+Out = Annotated[Path, typer.Option(help="Where run folders go.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
