@@ -36,4 +36,5 @@ def batches(positions: Sequence[int], size: int) -> list[Sequence[int]]:
 
 
 def _rank(seed: int, cluster: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{cluster}".encode()).digest()
+    # published names may hold lone surrogates, which UTF-8 lacks
+    return hashlib.sha256(f"{seed}:{cluster}".encode(errors="surrogatepass")).digest()

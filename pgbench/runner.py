@@ -14,7 +14,15 @@ from pathlib import Path
 
 from pgbench import store
 from pgbench.backends import Backend, Engine
-from pgbench.errors import DataError, PgbenchError, ResumeError, RunStopped, SampleError, StoreError
+from pgbench.errors import (
+    DataError,
+    PgbenchError,
+    ResumeError,
+    RunStopped,
+    SampleError,
+    StoreError,
+    UsageError,
+)
 from pgbench.keys import image_key
 from pgbench.plan import batches, order
 from pgbench.records import Data, RunRecord, SampleLine
@@ -63,6 +71,8 @@ def run(cell: Cell, runs: Path, progress: Progress = lambda done, total: None) -
     planned = batches(positions, cell.spec.batch)
     with store.Samples(folder, [len(batch) for batch in planned]) as samples:
         started = store.begin(folder, cell.spec, data, _now())
+        if (record := store.read_record(folder)) is not None:  # by a process that has just let go
+            return Outcome(record, folder, already_done=True)
         record = _fill(cell, folder, samples, planned, data, started, progress)
         _finish(folder, record)
     return Outcome(record, folder, already_done=False)
@@ -78,8 +88,8 @@ def _fill(
     progress: Progress,
 ) -> RunRecord:
     tally = Tally(cell.task)
-    hashes = list(_recovered(cell, samples, planned, tally))
-    _rehash(hashes)
+    _rehash(list(_recovered(cell, samples, planned, tally)))
+    progress(*_kept(samples, planned))
     before = time.perf_counter()
     backend = cell.engine.load()
     load_seconds = time.perf_counter() - before
@@ -156,9 +166,9 @@ def _recovered(
 
 
 def _rehash(finished: Sequence[tuple[Sample, str]]) -> None:
-    """Look again at some finished images: a resumed run must see the pictures that it began with."""
-    step = max(1, len(finished) // REHASHED)
-    for sample, known in finished[::step][:REHASHED]:
+    """Look again at finished images, evenly spread: a resumed run must see the pictures it began with."""
+    count = min(REHASHED, len(finished))
+    for sample, known in (finished[number * len(finished) // count] for number in range(count)):
         try:
             found = image_key([image.read() for image in sample.images])
         except OSError as error:
@@ -180,9 +190,6 @@ def _answer_all(
     progress: Progress,
 ) -> float:
     """Answer the batches that are missing; returns the seconds of the warm-up."""
-    total = sum(len(batch) for batch in planned)
-    done = sum(len(batch) for batch in planned[: samples.done])
-    progress(done, total)
     first, warmup = samples.done, 0.0
     try:
         with ThreadPoolExecutor(_WORKERS) as workers:
@@ -197,13 +204,18 @@ def _answer_all(
                 samples.append(lines)
                 for sample, line in zip(batch, lines, strict=True):
                     tally.add(sample, line)
-                done += len(batch)
-                progress(done, total)
+                progress(*_kept(samples, planned))
     except PgbenchError as error:
-        if samples.done == first:
+        done, total = _kept(samples, planned)
+        if not done:
             raise
         raise RunStopped(f"{error}; {done} of {total} answers are kept, the same command goes on") from error
     return warmup
+
+
+def _kept(samples: store.Samples, planned: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """(answers on disk, answers in all)."""
+    return sum(map(len, planned[: samples.done])), sum(map(len, planned))
 
 
 def _prepare(cell: Cell, backend: Backend, sample: Sample) -> Prepared | tuple[Request, str]:
@@ -243,7 +255,12 @@ def _answer(
 ) -> list[SampleLine]:
     """The lines of one batch, failed samples among them."""
     ready = [item for item in prepared if isinstance(item, Prepared)]
-    replies = iter(backend.generate(ready) if ready else [])
+    given = backend.generate(ready) if ready else []
+    if len(given) != len(ready):
+        raise UsageError(
+            f"the backend gave {len(given)} replies to {len(ready)} requests; it has to be mended"
+        )
+    replies = iter(given)
     pairs = [
         (item, next(replies)) if isinstance(item, Prepared) else (item[0], Reply(text="", error=item[1]))
         for item in prepared

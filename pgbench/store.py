@@ -7,6 +7,7 @@ fsync, `os.replace`) and is the mark of completion; nobody edits it afterwards.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 
 from pgbench.errors import ResumeError, StoreError
 from pgbench.records import Data, RunRecord, SampleLine, Stack
-from pgbench.sweep import cell_name
+from pgbench.sweep import cell_name, file_name
 from pgbench.types import RunSpec
 
 SCHEMA = 1
@@ -30,11 +31,11 @@ T = TypeVar("T")
 
 def folder_of(runs: Path, spec: RunSpec) -> Path:
     """Where a spec's run lives below `runs`."""
-    return runs / spec.task / f"{cell_name(spec)}-{spec.key[:8]}"
+    return runs / file_name(spec.task) / f"{cell_name(spec)}-{spec.key[:8]}"
 
 
 def plain(value: object) -> Any:
-    """A record as JSON values. nan and inf become null: strict JSON has no word for them."""
+    """A record as JSON values: mappings, lists, texts and numbers."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(type(value)).dump_python(value, mode="json")
@@ -69,7 +70,9 @@ def begin(folder: Path, spec: RunSpec, data: Data, started: str) -> str:
         write_json(path, document)
         return started
     stored = read_json(path)
-    _refuse(folder, {part: stored.get(part) for part in ("spec", "data")}, document, ("spec", "data"))
+    if not isinstance(stored, dict) or not {"spec", "data", "started"} <= stored.keys():
+        raise StoreError(f"{path} does not say what was run; restore it, or start afresh in another --out")
+    _refuse(folder, {part: stored[part] for part in ("spec", "data")}, document, ("spec", "data"))
     return str(stored["started"])
 
 
@@ -110,9 +113,9 @@ class Samples:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it dies
         except OSError as error:
             os.close(self._file)
-            raise StoreError(
-                f"another process is writing {self._path.parent}; wait for it or use another --out"
-            ) from error
+            held = isinstance(error, BlockingIOError)  # otherwise a file system that knows no locks
+            reason = "another process is writing it; wait for it" if held else f"no lock: {error.strerror}"
+            raise StoreError(f"cannot write {self._path.parent}: {reason}, or use another --out") from error
         return self
 
     def __exit__(
@@ -121,12 +124,17 @@ class Samples:
         os.close(self._file)
 
     def recover(self) -> Iterator[SampleLine]:
-        """The lines of all complete batches, in order; whatever follows them is cut off the file."""
+        """The lines of all complete batches, in order; whatever follows them is cut off the file.
+
+        Raises StoreError, and cuts nothing, where answers of later batches follow a line that is not in
+        its place: no kill leaves that, so the file was damaged afterwards.
+        """
         end, pending = 0, []
         with self._path.open("rb") as lines:
             for position, raw in _positions(lines):
                 line = _line(raw)
                 if line is None or self.done == len(self._planned) or line.batch != self.done:
+                    self._require_tail([raw, *lines])
                     break
                 pending.append(line)
                 if len(pending) == self._planned[self.done]:
@@ -134,6 +142,14 @@ class Samples:
                     end, pending = position, []
                     self.done += 1
         os.ftruncate(self._file, end)
+
+    def _require_tail(self, rest: Sequence[bytes]) -> None:
+        later = sum(line.batch > self.done for line in map(_line, rest) if line is not None)
+        if later:
+            raise StoreError(
+                f"{self._path} is damaged in batch {self.done}, and {later:,} answers of later batches follow; "
+                "restore the file, or start afresh in another --out"
+            )
 
     def append(self, lines: Sequence[SampleLine]) -> None:
         """One batch, in one write, synced. Raises StoreError, leaving the file as it was."""
@@ -150,16 +166,17 @@ class Samples:
 
 
 def read_lines(folder: Path) -> Iterator[SampleLine]:
-    """The stored answers of a run; a torn last line is left out."""
+    """The stored answers of a run; a torn last line is left out. Raises StoreError for a foreign line."""
     path = folder / SAMPLES
     if not path.is_file():
         return
     with path.open("rb") as lines:
-        for raw in lines:
+        for number, raw in enumerate(lines, start=1):
             line = _line(raw)
-            if line is None:
-                return
-            yield line
+            if line is not None:
+                yield line
+            elif raw.endswith(b"\n"):
+                raise StoreError(f"{path}, line {number} is not an answer of pgbench; restore the file")
 
 
 def read_json(path: Path) -> Any:
@@ -183,7 +200,8 @@ def write_json(path: Path, document: object) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise StoreError(f"cannot write {path}: {_reason(error)}") from error
 
 
@@ -231,11 +249,16 @@ def _dump(line: SampleLine) -> bytes:
 
 
 def _encode(document: object, **style: Any) -> bytes:
-    """JSON with one line end. Text stays readable; lone surrogates, which UTF-8 lacks, are escaped."""
+    """JSON with one line end. Text stays readable; lone surrogates, which UTF-8 lacks, are escaped.
+
+    Raises StoreError for nan and inf: strict JSON has no word for them, and no result is one of them.
+    """
     try:
         return json.dumps(document, ensure_ascii=False, allow_nan=False, **style).encode() + b"\n"
     except UnicodeEncodeError:
         return json.dumps(document, allow_nan=False, **style).encode() + b"\n"
+    except ValueError as error:
+        raise StoreError(f"a result cannot be stored: {error}") from error
 
 
 def _line(raw: bytes) -> SampleLine | None:

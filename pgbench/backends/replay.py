@@ -77,8 +77,8 @@ def _pairs(data: bytes, name: str) -> Iterator[tuple[str, str]]:
 
 def _document(data: bytes, name: str) -> dict[str, object] | list[object]:
     try:
-        document = json.loads(data)
-    except ValueError:
+        document = json.loads(data, object_pairs_hook=lambda pairs: _once(pairs, name))
+    except (ValueError, RecursionError):
         document = [
             _json_line(raw, name, number) for number, raw in enumerate(data.splitlines(), 1) if raw.strip()
         ]
@@ -87,10 +87,19 @@ def _document(data: bytes, name: str) -> dict[str, object] | list[object]:
     return document if isinstance(document, list) else [document]
 
 
+def _once(pairs: list[tuple[str, object]], name: str) -> dict[str, object]:
+    """A JSON object whose keys differ; json would keep the last of two without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise DataError(f"{name} repeats the key {next(key for key in keys if keys.count(key) > 1)}")
+    return found
+
+
 def _json_line(raw: bytes, name: str, number: int) -> object:
     try:
         return json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{name}: line {number} is not JSON: {error}") from error
 
 
@@ -99,7 +108,7 @@ def _pair(record: object, name: str, where: str) -> tuple[str, str]:
         raise DataError(f"{name}: record {where} is a {type(record).__name__}, expected an object")
     sample = next((record[key] for key in _IDS if key in record), None)
     answer = next((record[key] for key in _ANSWERS if key in record), None)
-    if not isinstance(sample, str | int) or not isinstance(answer, str):
+    if not isinstance(sample, str | int) or isinstance(sample, bool) or not isinstance(answer, str):
         raise DataError(
             f"{name}: record {where} needs one of {', '.join(_IDS)} and one of {', '.join(_ANSWERS)} (text); "
             f"it has {', '.join(map(str, record)) or 'nothing'}"

@@ -194,19 +194,20 @@ def _stdout_to_stderr() -> Iterator[None]:
 
 
 def _print(outcome: Outcome, *, named: bool, as_json: bool) -> None:
+    from pgbench.report.render import printable, terminal
+    from pgbench.report.table import caveats, of_record
+
     if as_json:
         from pgbench.store import plain
 
         document = {
             "run": str(outcome.folder),
             "already_done": outcome.already_done,
+            "notes": caveats(outcome.record),
             "record": plain(outcome.record),
         }
         print(json.dumps(document, ensure_ascii=False, indent=1))
         return
-    from pgbench.report.render import printable, terminal
-    from pgbench.report.table import of_record
-
     print(terminal(of_record(outcome.record)))
     print(f"{'already done' if outcome.already_done else 'record'}: {printable(str(outcome.folder))}")
     if not named:

@@ -163,14 +163,13 @@ def places(folds: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
     Splits own different folds, and a sign's corner can be read off the pixels: no image of one split can
     be an image of another.
     """
-    found = []
-    for scale in SCALES:
-        width, height = (GLYPH_WIDTH + 2) * scale, (GLYPH_HEIGHT + 2) * scale
-        for x in range(0, SIDE - width + 1, GRID):
-            for y in range(0, SIDE - height + 1, GRID):
-                if (x // GRID + 2 * (y // GRID)) % 5 in folds:
-                    found.append((scale, x, y))
-    return tuple(found)
+    return tuple(
+        (scale, x, y)
+        for scale in SCALES
+        for x in range(0, SIDE - (GLYPH_WIDTH + 2) * scale + 1, GRID)
+        for y in range(0, SIDE - (GLYPH_HEIGHT + 2) * scale + 1, GRID)
+        if (x // GRID + 2 * (y // GRID)) % 5 in folds
+    )
 
 
 def draw(scene: Scene) -> bytes:

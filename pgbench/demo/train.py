@@ -73,7 +73,7 @@ class Recipe:
 
 def tokenizer() -> Any:
     """A byte-fallback BPE with Gemma's special tokens, and PaliGemma's <loc>, <seg> and <image>."""
-    letters = sorted(set(string.printable) - set(string.whitespace)) + ["▁"]
+    letters = [*sorted(set(string.printable) - set(string.whitespace)), "▁"]
     alphabet = [*SPECIALS, *(f"<0x{byte:02X}>" for byte in range(256))]
     bpe = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
     bpe.normalizer = normalizers.Replace(" ", "▁")
@@ -99,9 +99,11 @@ def build(recipe: Recipe) -> tuple[Any, Any]:
     """An untrained model and its processor."""
     words = tokenizer()
     ids = {name: getattr(words, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    vocabulary = -(-len(words) // 64) * 64
     config = PaliGemmaConfig(
         vision_config=_vision(recipe),
-        text_config=_text(recipe, vocabulary=-(-len(words) // 64) * 64, ids=ids),
+        text_config=_text(recipe, vocabulary, ids),
+        vocab_size=vocabulary,
         projection_dim=recipe.hidden,
         hidden_size=recipe.hidden,
         image_token_index=words.convert_tokens_to_ids("<image>"),

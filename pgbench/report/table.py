@@ -34,7 +34,7 @@ def of_record(record: RunRecord) -> Table:
         title=(f"{spec.task} v{spec.version} · {spec.split} · {selected}", _checkpoint(record)),
         columns=("metric", "score", "95 % interval", "n", "invalid", "failed"),
         rows=tuple(rows),
-        notes=(_speed(record.cost), _memory(record.cost), *_caveats(record)),
+        notes=(_speed(record.cost), _memory(record.cost), *caveats(record)),
     )
 
 
@@ -95,7 +95,8 @@ def _memory(cost: Cost) -> str:
     return f"{weights}peak memory {size(cost.peak_memory.bytes)} ({cost.peak_memory.kind})"
 
 
-def _caveats(record: RunRecord) -> list[str]:
+def caveats(record: RunRecord) -> list[str]:
+    """What the numbers of a record cannot be taken for; empty for a full run that went well."""
     data, spec, found = record.data, record.spec, []
     if record.data.demo or spec.checkpoint.demo:
         found.append("DEMO NUMBERS: " + _demo(record) + "; they say nothing about PaliGemma")

@@ -7,6 +7,7 @@ told in a second, before any weight is read.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
@@ -23,6 +24,7 @@ _CONFIG = ("config.json",)
 _CONTENT = ("*.json", "*.safetensors", "tokenizer.model")  # what is loaded, hence what is hashed
 _FAMILIES: Mapping[str, Family] = {"gemma": "paligemma", "gemma2": "paligemma2"}
 _SIGLIP_DEFAULT_PX = 224  # SiglipVisionConfig.image_size; the 224-px repositories leave it out
+_LARGEST_PX = 4096  # the released ones end at 896; above this the config is broken
 _CHUNK = 1 << 24
 
 
@@ -34,7 +36,7 @@ def resolve(request: ModelRequest) -> tuple[Checkpoint, Path]:
     """
     name, folder, revision = _locate(request)
     family, resolution = _read_config(folder, name)
-    _require_safetensors(folder, name)
+    _require_weights(folder, name)
     checkpoint = Checkpoint(
         id=name,
         revision=revision or _content_key(folder),
@@ -49,17 +51,19 @@ def resolve(request: ModelRequest) -> tuple[Checkpoint, Path]:
 
 def _locate(request: ModelRequest) -> tuple[str, Path, str | None]:
     """Name, folder and, for a hub id, the commit."""
-    model = request.model or DEFAULT
+    model = DEFAULT if request.model is None else request.model
+    if not model.strip():  # an unset shell variable must not measure the demo checkpoint instead
+        raise UsageError("--model is empty; name a checkpoint folder, a hub id (org/name) or a shipped name")
     if model in SHIPPED:
         _refuse_revision(request, model)
         return model, Path(str(files("pgbench") / "demo" / "checkpoints" / model)), None
-    if Path(model).expanduser().is_dir():
+    if (folder := _folder(model)) is not None:
         _refuse_revision(request, model)
-        folder = Path(model).expanduser()
-        return folder.resolve().name, folder, None
+        # the name as given, links unresolved: it says what kind of checkpoint this is
+        return Path(os.path.abspath(folder)).name, folder, None  # noqa: PTH100 - Path.absolute keeps ".."
     name, _, at = model.partition("@")
-    if _HUB_ID.fullmatch(name) and not model.startswith((".", "~")):
-        folder, commit = _download(name, request.revision or at or None)
+    if _HUB_ID.fullmatch(name):
+        folder, commit = _download(name, _one_revision(model, request.revision, at))
         return name, folder, commit
     if any(mark in model for mark in "/\\") or model.startswith(("~", ".")):
         raise CheckpointError(
@@ -74,6 +78,21 @@ def _locate(request: ModelRequest) -> tuple[str, Path, str | None]:
             hint=f"; or a folder, or a hub id such as {EXAMPLE}",
         )
     )
+
+
+def _folder(model: str) -> Path | None:
+    """The folder that a text names, if there is one; a text may be no path at all."""
+    try:
+        folder = Path(model).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError):  # longer than a file name may be; the home of nobody
+        return None
+
+
+def _one_revision(model: str, flag: str | None, at: str) -> str | None:
+    if flag and at and flag != at:
+        raise UsageError(f"--model {model} and --revision {flag} name two revisions; give one of them")
+    return flag or at or None
 
 
 def _refuse_revision(request: ModelRequest, model: str) -> None:
@@ -99,8 +118,8 @@ def _read_config(folder: Path, name: str) -> tuple[Family, int]:
     """Family and resolution in px. Raises CheckpointError."""
     config = _json(folder / "config.json", name)
     kind = config.get("model_type")
-    text = (config.get("text_config") or {}).get("model_type", "gemma")
-    if kind != "paligemma" or text not in _FAMILIES:
+    text = _part(config, "text_config", name).get("model_type", "gemma")
+    if not isinstance(text, str) or kind != "paligemma" or text not in _FAMILIES:
         raise CheckpointError(
             f"{name} is a {kind!r} checkpoint{f' with {text!r} text' if kind == 'paligemma' else ''}; "
             "pgbench runs PaliGemma (text gemma) and PaliGemma 2 (text gemma2)"
@@ -109,10 +128,19 @@ def _read_config(folder: Path, name: str) -> tuple[Family, int]:
         raise CheckpointError(
             f"{name} is already quantized; name the full-precision checkpoint and use --quant"
         )
-    size = (config.get("vision_config") or {}).get("image_size", _SIGLIP_DEFAULT_PX)
-    if not isinstance(size, int) or size < 1:
-        raise CheckpointError(f"{name}: config.json has image_size {size!r}, expected a number of pixels")
+    size = _part(config, "vision_config", name).get("image_size", _SIGLIP_DEFAULT_PX)
+    if type(size) is not int or not 1 <= size <= _LARGEST_PX:  # True is an int too
+        raise CheckpointError(
+            f"{name}: config.json has image_size {size!r}, expected pixels from 1 to {_LARGEST_PX}"
+        )
     return _FAMILIES[text], size
+
+
+def _part(config: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any]:
+    part = config.get(key) or {}
+    if not isinstance(part, dict):
+        raise CheckpointError(f"{name}: config.json has a {type(part).__name__} as {key}, expected an object")
+    return part
 
 
 def _json(path: Path, name: str) -> dict[str, Any]:
@@ -120,14 +148,16 @@ def _json(path: Path, name: str) -> dict[str, Any]:
         document = json.loads(path.read_bytes())
     except OSError as error:
         raise CheckpointError(f"{name} has no readable {path.name}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{name}: {path.name} is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise CheckpointError(f"{name}: {path.name} is not an object")
     return document
 
 
-def _require_safetensors(folder: Path, name: str) -> None:
+def _require_weights(folder: Path, name: str) -> None:
+    if (folder / "adapter_config.json").is_file():  # transformers applies it or not, as peft is there or not
+        raise CheckpointError(f"{name} holds an adapter; merge it into its base model and name the result")
     if any(folder.glob("*.safetensors")):
         return
     other = sorted(
@@ -140,7 +170,11 @@ def _require_safetensors(folder: Path, name: str) -> None:
 def _content_key(folder: Path) -> str:
     """sha256 over names and contents of all that is loaded: two folders with equal keys answer alike."""
     paths = sorted({path for pattern in _CONTENT for path in folder.glob(pattern)})
-    return json_key({path.name: bytes_key(_chunks(path)) for path in paths})
+    try:
+        return json_key({path.name: bytes_key(_chunks(path)) for path in paths})
+    except OSError as error:
+        unread = Path(error.filename or folder).name
+        raise CheckpointError(f"cannot read {unread} of the checkpoint: {error.strerror}") from error
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

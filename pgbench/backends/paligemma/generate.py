@@ -33,15 +33,27 @@ class Inputs:
 
 
 class FiniteRows:
-    """A logits processor that changes nothing and remembers the rows that met nan or inf."""
+    """A logits processor that changes nothing and remembers the rows that met nan or inf.
 
-    def __init__(self, rows: int, stop: Sequence[int]) -> None:
-        self.finite = torch.ones(rows, dtype=torch.bool)
-        self._stop = torch.tensor(stop)
+    limits: [rows], the max_new_tokens of each. Logits after a row's last token mean nothing.
+    """
+
+    def __init__(self, limits: Sequence[int], stop: Sequence[int]) -> None:
+        self.finite = torch.ones(len(limits), dtype=torch.bool)
+        self._limits, self._stop = torch.tensor(limits), torch.tensor(stop)
+        self._over = torch.zeros(len(limits), dtype=torch.bool)
+        self._raw = self.finite
+        self._step = 0
+
+    def look(self, _module: object, _inputs: object, logits: torch.Tensor) -> None:
+        """Hook of the output layer: Gemma 2's soft-cap turns an overflow into a finite 30."""
+        self._raw = torch.isfinite(logits[:, -1]).all(dim=-1).cpu()
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        stopped = torch.isin(input_ids[:, -1].cpu(), self._stop)  # a finished row's logits mean nothing
-        self.finite &= torch.isfinite(scores).all(dim=-1).cpu() | stopped
+        if self._step:  # at the first step the last token is the prompt's
+            self._over |= torch.isin(input_ids[:, -1].cpu(), self._stop) | (self._step >= self._limits)
+        self._step += 1
+        self.finite &= (self._raw & torch.isfinite(scores).all(dim=-1).cpu()) | self._over
         return scores
 
 
@@ -67,12 +79,7 @@ class PaliGemma:
             raise SampleError("the sample has no image; PaliGemma cannot be asked without one")
         encoded = [_read(image) for image in request.images]
         pictures = [_decode(image, data) for image, data in zip(request.images, encoded, strict=True)]
-        with self._lock:
-            # token_type_ids are always returned and always passed on: without them the prefix is causal
-            # (transformers 5.10 and later; sdpa hides it until rows are padded)
-            batch = self._loaded.processor(
-                images=[pictures], text=[_IMAGE * len(pictures) + request.prompt], return_tensors="pt"
-            )
+        batch = self._process(pictures, request.prompt)
         inputs = Inputs(batch["input_ids"][0], batch["token_type_ids"][0], batch["pixel_values"])
         images = image_key(encoded)
         key = json_key(
@@ -80,22 +87,37 @@ class PaliGemma:
         )
         return Prepared(request, inputs, len(inputs.ids), images, key)
 
+    def _process(self, pictures: Sequence[Any], prompt: str) -> Any:
+        """token_type_ids are always returned and always passed on: without them the prefix is causal
+        (transformers 5.10 and later; sdpa hides it until rows are padded)."""
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can hold
+            raise SampleError(f"the prompt is not valid Unicode: {error.reason}") from error
+        with self._lock:
+            return self._loaded.processor(
+                images=[pictures], text=[_IMAGE * len(pictures) + prompt], return_tensors="pt"
+            )
+
     def generate(self, batch: Sequence[Prepared]) -> Sequence[Reply]:
         """Greedy decoding of one batch, all of it with the largest max_new_tokens among its requests."""
         inputs = self._collate([_inputs(prepared) for prepared in batch])
-        watch = FiniteRows(len(batch), [*self._stop, self._pad])
-        longest = max(prepared.request.max_new_tokens for prepared in batch)
+        limits = [prepared.request.max_new_tokens for prepared in batch]
+        watch = FiniteRows(limits, self._stop)
+        hook = self._loaded.model.lm_head.register_forward_hook(watch.look)
         try:
             with torch.inference_mode():
                 output = self._loaded.model.generate(
                     **inputs,
-                    generation_config=self._decoding(longest),
+                    generation_config=self._decoding(max(limits)),
                     logits_processor=LogitsProcessorList([watch]),
                 )
         except torch.OutOfMemoryError as error:
             raise CheckpointError(
                 f"out of memory with a batch of {len(batch)}; lower --batch-size"
             ) from error
+        finally:
+            hook.remove()
         answers = output[:, inputs["input_ids"].shape[1] :].tolist()
         return [
             self._reply(prepared, ids, bool(finite))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import transformers
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
+from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, GenerationConfig
 
 from pgbench.backends import reset_process_peak, versions
 from pgbench.backends.paligemma.proof import prove, true_bytes
@@ -51,10 +51,11 @@ def load(checkpoint: Checkpoint, folder: Path, request: ModelRequest) -> Loaded:
     dtype = getattr(torch, checkpoint.dtype)
     model = _model(checkpoint, folder, device, dtype)
     processor = _processor(checkpoint, folder)
+    _require_match(checkpoint.id, model, processor)
     workarounds = _cpu_workarounds(model, device)
     threads = _pin_threads(request.threads, model.config.text_config.hidden_size)
     fresh = prove(model, checkpoint.quant, workarounds)
-    _settle(model, processor, device, dtype)
+    _settle(checkpoint.id, model, processor, device, dtype)
     settled = prove(model, checkpoint.quant, workarounds)
     stack = Stack(
         backend="paligemma",
@@ -115,10 +116,15 @@ def _model(checkpoint: Checkpoint, folder: Path, device: torch.device, dtype: to
             f"{checkpoint.id} does not fit into the memory of {device}; try --quant 4bit"
         ) from error
     except Exception as error:  # safetensors, json and transformers raise a dozen kinds for a broken folder
-        raise CheckpointError(f"cannot load {checkpoint.id}: {_first_line(error)}") from error
+        raise CheckpointError(f"cannot load {checkpoint.id}: {_reason(error, folder)}") from error
     if absent := sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])]):
         # transformers would go on with random weights in their place
         raise CheckpointError(f"{checkpoint.id} lacks {len(absent)} weights, first: {absent[0]}")
+    if unmerged := sorted(key for key in report["unexpected_keys"] if ".lora_" in key):
+        raise CheckpointError(f"{checkpoint.id} holds an unmerged adapter ({unmerged[0]}); merge it first")
+    # generate() fills up every field that a GenerationConfig leaves None from the checkpoint's own
+    # (transformers 5.23, _prepare_generation_config): penalties, suppressed tokens. Only the stops are kept.
+    model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     return model.eval()
 
 
@@ -157,7 +163,31 @@ def _cpu_workarounds(model: Any, device: torch.device) -> tuple[str, ...]:
     return (f"{len(refused)} 4-bit layers off the packed AVX512-BF16 path: {widths}",) if refused else ()
 
 
-def _settle(model: Any, processor: Any, device: torch.device, dtype: torch.dtype) -> None:
+def _require_match(name: str, model: Any, processor: Any) -> None:
+    """A processor of another resolution or vocabulary than the weights fails late or answers nonsense."""
+    vision = model.config.vision_config
+    wanted = {
+        "size": {"height": vision.image_size, "width": vision.image_size},
+        "image_seq_length": (vision.image_size // vision.patch_size) ** 2,
+        "<image> token": model.config.image_token_id,
+    }
+    images = processor.image_processor
+    found = {
+        "size": {side: images.size.get(side) for side in ("height", "width")},
+        "image_seq_length": processor.image_seq_length,
+        "<image> token": processor.image_token_id,
+    }
+    for what, value in wanted.items():
+        if found[what] != value:
+            raise CheckpointError(f"{name}: its processor has {what} {found[what]}, its weights {value}")
+    if len(processor.tokenizer) > model.config.text_config.vocab_size:
+        raise CheckpointError(
+            f"{name}: its tokenizer has {len(processor.tokenizer)} tokens, its weights "
+            f"{model.config.text_config.vocab_size}"
+        )
+
+
+def _settle(name: str, model: Any, processor: Any, device: torch.device, dtype: torch.dtype) -> None:
     """One forward pass on a grey image: bitsandbytes repacks weights at the first one, and what is
     measured shall be what runs."""
     size = model.config.vision_config.image_size
@@ -165,15 +195,19 @@ def _settle(model: Any, processor: Any, device: torch.device, dtype: torch.dtype
     batch = processor(images=[[grey]], text=["<image>a"], return_tensors="pt").to(device)
     batch.pop("labels", None)
     batch["pixel_values"] = batch["pixel_values"].to(dtype)
-    with torch.inference_mode():
-        model(**batch)
+    try:
+        with torch.inference_mode():
+            model(**batch)
+    except torch.OutOfMemoryError as error:
+        raise CheckpointError(f"{name} leaves {device} no memory for one image; try --quant 4bit") from error
 
 
 def _pin_threads(asked: int | None, hidden: int) -> int:
     """CPU threads: as asked, else OMP_NUM_THREADS, else one per usable core; one for a tiny model."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    default = int(os.environ.get("OMP_NUM_THREADS") or (1 if hidden < _SMALL else usable))
-    torch.set_num_threads(asked or default)
+    inherited = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "4,2": nested levels
+    default = int(inherited) if inherited.isdecimal() else 0
+    torch.set_num_threads(asked or default or (1 if hidden < _SMALL else usable))
     return int(torch.get_num_threads())
 
 
@@ -201,12 +235,14 @@ def _processor(checkpoint: Checkpoint, folder: Path) -> Any:
         )
     except Exception as error:  # as above: many kinds for a broken folder
         raise CheckpointError(
-            f"cannot load the processor of {checkpoint.id}: {_first_line(error)}"
+            f"cannot load the processor of {checkpoint.id}: {_reason(error, folder)}"
         ) from error
     processor.tokenizer.padding_side = "left"
     return processor
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
+def _reason(error: Exception, folder: Path) -> str:
+    """The first line of an error, without the path of the folder: the hub's cache is nobody's business."""
+    text = str(error).replace(str(folder), "its folder")
+    lines = [line for line in text.splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__

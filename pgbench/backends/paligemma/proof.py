@@ -19,12 +19,13 @@ from pgbench.types import Quant
 
 _QUANTIZED = {"none": "", "8bit": "Linear8bitLt", "4bit": "Linear4bit", "fp4": "Linear4bit"}
 _BF16_BYTES = 2
+_KEPT = {"lm_head"}  # tied to the embedding; everything else is replaced, or the level is not what it says
 
 
 def prove(model: Any, level: Quant, workarounds: tuple[str, ...]) -> Quantization:
     """Which linear layers were replaced by which class, which were not, and their true bytes.
 
-    Raises CheckpointError if the level asked for is not what the model holds.
+    Raises CheckpointError if the level asked for is not what the model holds, down to the last layer.
     """
     wanted = _QUANTIZED[level]
     linears = [
@@ -32,13 +33,18 @@ def prove(model: Any, level: Quant, workarounds: tuple[str, ...]) -> Quantizatio
     ]
     replaced = [(name, module) for name, module in linears if type(module).__name__ == wanted]
     strange = sorted({type(module).__name__ for _, module in linears} - {"Linear", wanted})
+    skipped = [(name, module) for name, module in linears if type(module).__name__ != wanted]
+    left = [name for name, _ in skipped if name not in _KEPT]
     if strange or (wanted and not replaced):
         raise CheckpointError(
-            f"--quant {level} left {strange or 'no quantized layers'} in the model, expected {wanted}"
+            f"--quant {level} left {strange or 'no quantized layers'} in the model, "
+            f"expected {wanted or 'Linear'}"
         )
-    skipped = [entry for entry in linears if entry not in replaced]
+    if wanted and left:
+        raise CheckpointError(f"--quant {level} left {len(left)} layers as they were, first: {left[0]}")
+    for _, module in replaced:
+        _require_type(module, level)
     first: Any = replaced[0][1] if replaced else None
-    _require_type(first, level)
     state = getattr(getattr(first, "weight", None), "quant_state", None)
     return Quantization(
         level=level,
