@@ -2,7 +2,7 @@
 #   make demo   an environment in .venv, then one benchmark on the checkpoint that pgbench ships
 #   make test   the formatter, the linter, the types and all tests
 # PYTHON=python3.12    another interpreter
-# TORCH_INDEX=URL      another build of torch, e.g. https://download.pytorch.org/whl/cu126
+# TORCH_INDEX=URL      another build of torch: the index that the installation page of pytorch.org gives
 # WORKERS=4            processes that run the tests
 
 PYTHON ?= python3

@@ -63,12 +63,10 @@ def load_task(name_or_path: str) -> Task:
     no TASK, or whose TASK bears a name that cannot be used.
     """
     if is_path(name_or_path):
-        path = _file(name_or_path)
-        task = _task(_import_file(path), "TASK", f"task file {name_or_path}")
+        label = f"task file {name_or_path}"
+        task = _task(_import_file(_file(name_or_path), label), "TASK", label)
         if not NAME.fullmatch(task.name):
-            raise UsageError(
-                f"task file {name_or_path}: TASK.name is {task.name!r}; expected {_name_rule()}; rename it"
-            )
+            raise UsageError(f"{label}: TASK.name is {task.name!r}; expected {_name_rule()}; rename it")
         return task
     entry = _entry("task", name_or_path)
     label = f"task {name_or_path!r} of {entry.owner}"
@@ -216,12 +214,11 @@ def _import_module(name: str, label: str) -> ModuleType:
         raise UsageError(f"{label} cannot be imported: {_reason(error)}") from error
 
 
-def _import_file(path: Path) -> ModuleType:
+def _import_file(path: Path, label: str) -> ModuleType:
     """Runs a file as a module of its own, once per path and content."""
     import hashlib
     from importlib.util import module_from_spec, spec_from_loader
 
-    label = f"task file {path}"
     content = _read(path, label)
     identity = hashlib.sha256(str(path.resolve()).encode() + b"\0" + content).hexdigest()
     name = f"pgbench_task_{identity[:16]}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,8 +25,8 @@ from pgbench.errors import (
 )
 from pgbench.keys import image_key
 from pgbench.plan import batches, order
-from pgbench.records import Data, RunRecord, SampleLine
-from pgbench.tally import Tally
+from pgbench.records import Data, RunRecord, SampleLine, Score
+from pgbench.tally import Groups, Tally
 from pgbench.types import Dataset, Prepared, Reply, Request, RunSpec, Sample, Task
 
 REHASHED = 50  # finished images looked at again before a run is resumed
@@ -89,7 +89,7 @@ def _fill(
 ) -> RunRecord:
     tally = Tally(cell.task)
     _rehash(list(_recovered(cell, samples, planned, tally)))
-    progress(*_kept(samples, planned))
+    progress(sum(map(len, planned[: samples.done])), data.selected)
     before = time.perf_counter()
     backend = cell.engine.load()
     load_seconds = time.perf_counter() - before
@@ -104,14 +104,15 @@ def _fill(
     finally:
         backend.close()
     failures = tuple(tally.failures)
+    scores, groups = _judged(tally)
     return RunRecord(
         schema=store.SCHEMA,
         key=cell.spec.key,
         spec=cell.spec,
         stack=stack,
         data=data,
-        scores=tally.scores(),
-        groups=tally.groups(),
+        scores=scores,
+        groups=groups,
         cost=cost,
         started=started,
         finished=_now(),
@@ -121,6 +122,13 @@ def _fill(
             (metric.name for metric in cell.task.metrics if metric.primary), cell.task.metrics[0].name
         ),
     )
+
+
+def _judged(tally: Tally) -> tuple[Mapping[str, Score], Groups]:
+    try:
+        return tally.scores(), tally.groups()
+    except UsageError as error:
+        raise RunStopped(f"{error}; all answers are kept, mend the task and take another --out") from error
 
 
 def _finish(folder: Path, record: RunRecord) -> None:
@@ -191,6 +199,7 @@ def _answer_all(
 ) -> float:
     """Answer the batches that are missing; returns the seconds of the warm-up."""
     first, warmup = samples.done, 0.0
+    done, total = sum(map(len, planned[:first])), sum(map(len, planned))
     try:
         with ThreadPoolExecutor(_WORKERS) as workers:
             for number in range(first, len(planned)):
@@ -204,18 +213,13 @@ def _answer_all(
                 samples.append(lines)
                 for sample, line in zip(batch, lines, strict=True):
                     tally.add(sample, line)
-                progress(*_kept(samples, planned))
+                done += len(batch)
+                progress(done, total)
     except PgbenchError as error:
-        done, total = _kept(samples, planned)
         if not done:
             raise
         raise RunStopped(f"{error}; {done} of {total} answers are kept, the same command goes on") from error
     return warmup
-
-
-def _kept(samples: store.Samples, planned: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """(answers on disk, answers in all)."""
-    return sum(map(len, planned[: samples.done])), sum(map(len, planned))
 
 
 def _prepare(cell: Cell, backend: Backend, sample: Sample) -> Prepared | tuple[Request, str]:

@@ -13,15 +13,18 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgbench.errors import ResumeError, StoreError
 from pgbench.records import Data, RunRecord, SampleLine, Stack
 from pgbench.sweep import cell_name, file_name
 from pgbench.types import RunSpec
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 SCHEMA = 1
 SAMPLES = "samples-0-of-1.jsonl"
@@ -34,11 +37,13 @@ def folder_of(runs: Path, spec: RunSpec) -> Path:
     return runs / file_name(spec.task) / f"{cell_name(spec)}-{spec.key[:8]}"
 
 
-def plain(value: object) -> Any:
-    """A record as JSON values: mappings, lists, texts and numbers."""
-    from pydantic import TypeAdapter
+def plain(record: DataclassInstance) -> Any:
+    """A record as JSON values: mappings, lists, texts and numbers.
 
-    return TypeAdapter(type(value)).dump_python(value, mode="json")
+    Not by pydantic, which puts U+FFFD for lone surrogates in the names of a mapping (2.14): two groups
+    could become one.
+    """
+    return json.loads(json.dumps(asdict(record)))
 
 
 def read_record(folder: Path) -> RunRecord | None:
@@ -147,8 +152,8 @@ class Samples:
         later = sum(line.batch > self.done for line in map(_line, rest) if line is not None)
         if later:
             raise StoreError(
-                f"{self._path} is damaged in batch {self.done}, and {later:,} answers of later batches follow; "
-                "restore the file, or start afresh in another --out"
+                f"{self._path} is damaged in batch {self.done} and {later:,} answers of later batches follow "
+                "it; restore the file, or start afresh in another --out"
             )
 
     def append(self, lines: Sequence[SampleLine]) -> None:

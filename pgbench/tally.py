@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from pgbench.errors import UsageError
 from pgbench.metrics.scoring import ClusterSums, score, unit_sums
 from pgbench.records import Cost, Failure, PeakMemory, SampleLine, Score
 from pgbench.types import Metric, Sample, Sums, Task, cluster_of, sample_id
@@ -30,10 +31,13 @@ class Tally:
 
     @staticmethod
     def stats(task: Task, sample: Sample, text: str | None) -> dict[str, Sums]:
-        """What a sample line stores: the statistics of each metric that scores one sample at a time."""
+        """What a sample line stores: the statistics of each metric that scores one sample at a time.
+
+        Raises UsageError for a metric that returns anything but finite numbers.
+        """
         if sample.target is None:
             return {}
-        return {metric.name: unit_sums(metric, [(sample, text)]) for metric in _single(task)}
+        return {metric.name: _sums(metric, sample, text) for metric in _single(task)}
 
     def add(self, sample: Sample, line: SampleLine) -> None:
         """One answer, just given or read back."""
@@ -53,7 +57,7 @@ class Tally:
                 self._rows.setdefault(group, []).append((sample, None if failed else line.output))
 
     def scores(self) -> dict[str, Score]:
-        """Metric name -> score over all samples."""
+        """Metric name -> score over all samples. Raises UsageError for a metric that cannot be reduced."""
         return {metric.name: self._score(metric, _WHOLE) for metric in self._task.metrics}
 
     def groups(self) -> Groups:
@@ -86,13 +90,35 @@ class Tally:
         )
 
     def _score(self, metric: Metric, group: tuple[str, str]) -> Score:
-        if metric.unit_of is sample_id:
-            return self._sums.get((*group, metric.name), ClusterSums()).score(metric)
-        return score(metric, self._rows.get(group, []))
+        try:
+            if metric.unit_of is sample_id:
+                found = self._sums.get((*group, metric.name), ClusterSums()).score(metric)
+            else:
+                found = score(metric, self._rows.get(group, []))
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise UsageError(f"metric {metric.name} cannot be reduced ({reason})") from error
+        if found.value is not None and not math.isfinite(found.value):
+            raise UsageError(f"metric {metric.name} reduces to {found.value}; expected a number or None")
+        return found
 
 
 def _single(task: Task) -> list[Metric]:
     return [metric for metric in task.metrics if metric.unit_of is sample_id]
+
+
+def _sums(metric: Metric, sample: Sample, text: str | None) -> Sums:
+    """The statistics of one sample as plain floats, which is what JSON gives back; numpy's are welcome."""
+    given = unit_sums(metric, [(sample, text)])
+    try:
+        found = {name: float(value) for name, value in given.items()}
+    except (AttributeError, TypeError, ValueError):
+        found = {"": math.nan}
+    if not all(map(math.isfinite, found.values())):
+        raise UsageError(
+            f"metric {metric.name} gave {given!r} for sample {sample.id}; expected names with finite numbers"
+        )
+    return found
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,20 +44,22 @@ def test_a_parquet_folder_with_several_splits(tmp_path: Path) -> None:
 
 
 def test_rows_without_an_image(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
     path = parquet(
-        tmp_path / "val.parquet",
+        copy / "val.parquet",
         [
             record(1),
             record(2, image=None),
             record(3, image={"bytes": None, "path": None}),
             record(4, image={"bytes": None, "path": "pictures/4.jpg"}),
             record(5, image={"bytes": None, "path": "pictures/5.jpg"}),
-            record(6, image={"bytes": None, "path": str(tmp_path / "pictures/4.jpg")}),
+            record(6, image={"bytes": None, "path": str(copy / "pictures/4.jpg")}),
             record(7, image={"bytes": None, "path": "pictures/../../secret.jpg"}),
         ],
     )
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures/4.jpg").write_bytes(b"four")
+    (copy / "pictures").mkdir()
+    (tmp_path / "secret.jpg").write_bytes(b"another file of the user")
+    (copy / "pictures/4.jpg").write_bytes(b"four")
     data = from_parquet(path)
     assert data.missing == ("2", "3", "5", "6", "7")
     read = {one.id: one.images[0].read for one in data.samples}
@@ -95,7 +99,24 @@ def test_damaged_parquet(tmp_path: Path) -> None:
         from_parquet(tmp_path / "none.parquet")
 
 
-def test_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/home/somebody/.cache")
+
+    monkeypatch.setattr("datasets.load_dataset", full)
+    with pytest.raises(DataError, match=r"no space is left for val\.parquet .*set HF_HOME") as caught:
+        from_parquet(parquet(tmp_path / "val.parquet", RECORDS[:1]))
+    assert "somebody" not in str(caught.value)
+
+
+def test_many_threads_read_their_own_row(tmp_path: Path) -> None:
+    rows = [record(number, image={"bytes": jpeg(number), "path": None}) for number in range(60)]
+    samples = from_parquet(parquet(tmp_path / "val.parquet", rows)).samples
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda one: one.images[0].read(), samples)) == [jpeg(n) for n in range(60)]
+
+
+def test_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     repository = tmp_path / "hub/datasets/lmms-lab/textvqa"
     parquet(repository / "main/data/validation-00000-of-00001.parquet", RECORDS[:3])
     parquet(repository / "main/data/train-00000-of-00001.parquet", [record(1)])
@@ -115,6 +136,7 @@ def test_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             DataError, match=r"no test-\*\.parquet; there: README.md, data/train.*textvqa\.py.*never run"
         ):
             source(DataRequest("test"))
+        assert "No files matched" not in caplog.text  # our one line is enough
         with pytest.raises(HubError, match="no revision 'v2'"):
             source(DataRequest("val", revision="v2"))
         with pytest.raises(HubError, match="no dataset other/textvqa"):

@@ -218,10 +218,15 @@ def test_an_edited_task_file_is_read_again(tmp_path: Path) -> None:
         (TASK_FILE.format(name="../up"), "TASK.name is '../up'"),
     ],
 )
-def test_a_broken_task_file_says_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+def test_a_broken_task_file_says_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
     path = tmp_path / "mine.py"
     path.write_text(text)
     before = set(sys.modules)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(UsageError, match=r"^task file ~/mine\.py"):
+        registry.load_task("~/mine.py")
     with pytest.raises(UsageError) as caught:
         registry.load_task(str(path))
     said = str(caught.value)

@@ -107,7 +107,7 @@ def test_what_a_data_folder_lacks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["hub", "files", "demo"])
 def test_an_unknown_split_offers_the_nearest(source: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"unknown split 'vall'; did you mean val\?"):
+    with pytest.raises(DataError, match=r"unknown split of textvqa 'vall'; did you mean val\?"):
         TASK.sources[source](DataRequest("vall"))
 
 
@@ -138,6 +138,11 @@ def test_gold_reaches_the_ceiling(answers: list[str]) -> None:
     assert paper_accuracy(prediction=text, answers=answers) == max(
         paper_accuracy(prediction=one, answers=answers) for one in tied
     )
+
+
+def test_gold_breaks_ties_by_the_paper() -> None:
+    """Officially x,y and xy are one text; by the paper's rule they are two, said by 2 and by 8 people."""
+    assert gold(sample("q", ("x,y",) * 2 + ("xy",) * 8)) == "xy"
 
 
 def test_gold_without_references_is_empty() -> None:

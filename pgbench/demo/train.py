@@ -64,7 +64,7 @@ class Recipe:
     image_size: int = 56  # px
     patch: int = 14  # px
     look_steps: int = 900
-    answer_steps: int = 500
+    answer_steps: int = 300
     batch: int = 64
     rate: float = 2e-3  # AdamW's, at its peak
     warm_up: int = 40  # steps
@@ -154,8 +154,8 @@ def _text(recipe: Recipe, vocabulary: int, ids: dict[str, int]) -> Any:
 def train(model: Any, processor: Any, recipe: Recipe) -> None:
     """Trains in place, in float32, on the train split: the tower by itself first, then all of it.
 
-    Answers alone teach a tower of this size to see colours and hardly to read: 0.47 of the held-out
-    characters after 1,000 steps, against 0.97 with a first stage of 800.
+    Answers alone teach colours and hardly reading: 0.47 of the held-out characters after 1,000 steps, with 64
+    channels and 3 layers.
     """
     model.train()
     _learn_to_look(model.model.vision_tower, processor, recipe)

@@ -100,7 +100,7 @@ def caveats(record: RunRecord) -> list[str]:
     data, spec, found = record.data, record.spec, []
     if record.data.demo or spec.checkpoint.demo:
         found.append("DEMO NUMBERS: " + _demo(record) + "; they say nothing about PaliGemma")
-    if spec.limit is not None:
+    if data.selected < data.available:
         found.append(f"LIMITED to {data.selected:,} of {data.available:,} samples (--limit {spec.limit})")
     if data.published is not None and data.available != data.published:
         found.append(

@@ -138,11 +138,7 @@ def upright(image: Picture) -> Picture:
         turn = turns.get(image.getexif().get(ORIENTATION, 1))
     except BROKEN:
         return image
-    if turn is None:
-        return image
-    turned = image.transpose(turn)
-    turned.info = image.info  # transparency may live there
-    return turned
+    return image if turn is None else image.transpose(turn)
 
 
 def on_white(image: Picture) -> Picture:

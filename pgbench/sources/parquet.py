@@ -5,6 +5,7 @@ The files come from the hub, a local copy of a repository, or one file. Dataset 
 
 from __future__ import annotations
 
+import errno
 import functools
 import glob
 import re
@@ -194,9 +195,19 @@ def load(files: Sequence[Path], split: str, fields: Sequence[str], images: Seque
         TypeError,
         OSError,
     ) as exc:
-        said = " ".join(str(exc.__cause__ or exc).split())
-        raise DataError(f"{what} cannot be read: {said[:200]}; download it again") from exc
+        cause = exc.__cause__ or exc
+        if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+            full = f"no space is left for {what} in the cache of datasets; set HF_HOME to another disk"
+            raise DataError(full) from exc
+        raise DataError(f"{what} cannot be read: {one_line(cause)}; download it again") from exc
     return table
+
+
+def one_line(exc: BaseException) -> str:
+    """What a library says of a file, without the path that it may add."""
+    if isinstance(exc, OSError) and exc.strerror:
+        return exc.strerror
+    return " ".join(str(exc).split()).removesuffix(".")[:200]
 
 
 def check_parquet(file: Path, columns: Sequence[str]) -> None:
@@ -207,8 +218,9 @@ def check_parquet(file: Path, columns: Sequence[str]) -> None:
     try:
         there = pq.read_schema(file).names
     except (pa.ArrowException, OSError) as exc:
-        said = " ".join(str(exc).split()).removesuffix(".")
-        raise DataError(f"{file.name} is not a whole parquet file: {said}; download it again") from exc
+        raise DataError(
+            f"{file.name} is not a whole parquet file: {one_line(exc)}; download it again"
+        ) from exc
     lacking = [column for column in columns if column not in there]
     if lacking:
         raise DataError(f"{file.name} has no column {names(lacking)}; there: {names(there)}")
