@@ -112,7 +112,7 @@ def _sums(metric: Metric, sample: Sample, text: str | None) -> Sums:
     given = unit_sums(metric, [(sample, text)])
     try:
         found = {name: float(value) for name, value in given.items()}
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, OverflowError, TypeError, ValueError):
         found = {"": math.nan}
     if not all(map(math.isfinite, found.values())):
         raise UsageError(

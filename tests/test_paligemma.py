@@ -294,7 +294,7 @@ def test_a_row_with_nan_is_counted_and_its_neighbours_are_not(untied: Any) -> No
     prompts = ["fine", "100 %", "fine as well, and longer", "%"]
     rows = [loaded.prepare(Request(prompt, (tiny.picture(1),), prompt, 3)) for prompt in prompts]
     assert [reply.finite for reply in loaded.generate(rows)] == [True, False, True, False]
-    assert loaded.generate(rows[:1])[0] == replace(loaded.generate(rows)[0])
+    assert loaded.generate(rows[:1]) == loaded.generate(rows)[:1]
 
 
 def test_an_overflow_is_seen_below_the_soft_cap(untied: Any, family: Family) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,7 @@ def _model(checkpoint: Checkpoint, folder: Path, device: torch.device, dtype: to
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # reported below, by name; else a long table on stderr
             output_loading_info=True,
             **options,
         )
@@ -117,15 +119,25 @@ def _model(checkpoint: Checkpoint, folder: Path, device: torch.device, dtype: to
         ) from error
     except Exception as error:  # safetensors, json and transformers raise a dozen kinds for a broken folder
         raise CheckpointError(f"cannot load {checkpoint.id}: {_reason(error, folder)}") from error
-    if absent := sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])]):
-        # transformers would go on with random weights in their place
-        raise CheckpointError(f"{checkpoint.id} lacks {len(absent)} weights, first: {absent[0]}")
-    if unmerged := sorted(key for key in report["unexpected_keys"] if ".lora_" in key):
-        raise CheckpointError(f"{checkpoint.id} holds an unmerged adapter ({unmerged[0]}); merge it first")
+    _require_all_weights(checkpoint.id, report)
     # generate() fills up every field that a GenerationConfig leaves None from the checkpoint's own
     # (transformers 5.23, _prepare_generation_config): penalties, suppressed tokens. Only the stops are kept.
     model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     return model.eval()
+
+
+def _require_all_weights(name: str, report: Mapping[str, Any]) -> None:
+    """transformers goes on with random weights in the place of what is absent, and drops what is strange."""
+    if absent := sorted(report["missing_keys"]):
+        raise CheckpointError(f"{name} lacks {len(absent)} weights, first: {absent[0]}")
+    if other := sorted(map(tuple, report["mismatched_keys"])):
+        key, found, wanted = other[0]
+        raise CheckpointError(
+            f"{name}: {len(other)} weights do not fit its config.json, first: {key} has shape "
+            f"{list(found)}, expected {list(wanted)}"
+        )
+    if unmerged := sorted(key for key in report["unexpected_keys"] if ".lora_" in key):
+        raise CheckpointError(f"{name} holds an unmerged adapter ({unmerged[0]}); merge it first")
 
 
 def _bitsandbytes(quant: Quant) -> BitsAndBytesConfig | None:
@@ -235,7 +247,8 @@ def _processor(checkpoint: Checkpoint, folder: Path) -> Any:
         )
     except Exception as error:  # as above: many kinds for a broken folder
         raise CheckpointError(
-            f"cannot load the processor of {checkpoint.id}: {_reason(error, folder)}"
+            f"cannot load the processor of {checkpoint.id} (tokenizer.json, preprocessor_config.json): "
+            f"{_reason(error, folder)}"
         ) from error
     processor.tokenizer.padding_side = "left"
     return processor
