@@ -90,6 +90,7 @@ def _fill(
     tally = Tally(cell.task)
     _rehash(list(_recovered(cell, samples, planned, tally)))
     progress(sum(map(len, planned[: samples.done])), data.selected)
+    cell.engine.imports()
     before = time.perf_counter()
     backend = cell.engine.load()
     load_seconds = time.perf_counter() - before

@@ -44,12 +44,17 @@ class Backend(Protocol):
     def close(self) -> None: ...
 
 
+def _nothing() -> None:
+    """The backend needs no heavy library."""
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """A checkpoint that is known (its config read, its revision resolved) and not yet loaded."""
 
     checkpoint: Checkpoint
     load: Callable[[], Backend]
+    imports: Callable[[], None] = _nothing  # what `load` would import, so that it is not timed as loading
 
 
 EngineFactory: TypeAlias = Callable[[ModelRequest], Engine]  # what a backend's name leads to

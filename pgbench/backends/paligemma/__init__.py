@@ -24,7 +24,11 @@ def engine(request: ModelRequest) -> Engine:
     Raises UsageError, CheckpointError, HubError.
     """
     checkpoint, folder = resolve(request)
-    return Engine(checkpoint, lambda: _load(checkpoint, folder, request))
+    return Engine(checkpoint, lambda: _load(checkpoint, folder, request), _imports)
+
+
+def _imports() -> None:
+    from pgbench.backends.paligemma import generate, load  # noqa: F401 - seconds, at their first import
 
 
 def _load(checkpoint: Checkpoint, folder: Path, request: ModelRequest) -> Backend:

@@ -1,0 +1,62 @@
+"""The pages name commands and flags that exist, and files that are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pgbench.cli import invoke
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = ("run", "tasks", "show")
+TO_COME = {"check"}  # named in the table of exit codes
+OTHERS = {"--help", "--editable"}  # of pgbench itself, of pip
+
+
+@pytest.fixture
+def flags(capsys: pytest.CaptureFixture[str]) -> set[str]:
+    """Every flag of every command, as its help prints it."""
+    found = set(OTHERS)
+    for command in ([], *([name] for name in COMMANDS)):
+        assert invoke([*command, "--help"]) == 0
+        found |= set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
+    return found
+
+
+def code(page: Path) -> str:
+    """The fenced and the inline code of a page."""
+    return "\n".join(re.findall(r"```.*?```|`[^`\n]+`", page.read_text(encoding="utf-8"), flags=re.DOTALL))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_flag_exists(page: Path, flags: set[str]) -> None:
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])", code(page)))
+    assert named <= flags, f"{page.name} names {sorted(named - flags)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_exists(page: Path) -> None:
+    named = set(re.findall(r"(?m)^`?(?:python -m )?pgbench ([a-z]+)", code(page)))
+    assert named <= {*COMMANDS, *TO_COME}
+
+
+def test_every_command_is_in_the_readme() -> None:
+    assert [name for name in COMMANDS if f"pgbench {name}" not in code(PAGES[0])] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_rooms_of_the_architecture_page_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text[text.index("| floor |") : text.index("`tasks/` is installed")]
+    rooms = re.findall(r"`([a-z_]+(?:\.py|/)?)`", table)
+    assert len(rooms) > 12
+    names = [(room, f"{room}.py") for room in rooms]
+    assert [a for a, b in names if not any((ROOT / "pgbench" / name).exists() for name in (a, b))] == []
