@@ -13,35 +13,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pgbench import store
-from pgbench.backends import Backend, Engine
+from pgbench.backends import Backend
+from pgbench.batch import Cell, answer, prepare, warm_up
 from pgbench.errors import (
     DataError,
     PgbenchError,
     ResumeError,
     RunStopped,
-    SampleError,
     StoreError,
     UsageError,
 )
 from pgbench.keys import image_key
 from pgbench.plan import batches, order
-from pgbench.records import Data, RunRecord, SampleLine, Score
+from pgbench.records import Data, RunRecord, Score
 from pgbench.tally import Groups, Tally
-from pgbench.types import Dataset, Prepared, Reply, Request, RunSpec, Sample, Task
+from pgbench.types import Sample
 
 REHASHED = 50  # finished images looked at again before a run is resumed
 _WORKERS = 4  # threads that read and decode images
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """All that one run needs, found and checked, nothing loaded."""
-
-    spec: RunSpec
-    task: Task
-    task_digest: str  # sha256 of the task's source: its version may have been forgotten
-    dataset: Dataset
-    engine: Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +59,16 @@ def run(cell: Cell, runs: Path, progress: Progress = lambda done, total: None) -
         return Outcome(record, folder, already_done=True)
     planned = batches(positions, cell.spec.batch)
     with store.Samples(folder, [len(batch) for batch in planned]) as samples:
+        fresh = not store.begun(folder)
         started = store.begin(folder, cell.spec, data, _now())
         if (record := store.read_record(folder)) is not None:  # by a process that has just let go
             return Outcome(record, folder, already_done=True)
-        record = _fill(cell, folder, samples, planned, data, started, progress)
+        try:
+            record = _fill(cell, folder, samples, planned, data, started, progress)
+        except PgbenchError:
+            if fresh and not samples.done:
+                store.discard(folder)  # a checkpoint that does not load leaves nothing behind
+            raise
         _finish(folder, record)
     return Outcome(record, folder, already_done=False)
 
@@ -119,9 +114,7 @@ def _fill(
         finished=_now(),
         status="failures" if failures else "complete",
         failures=failures,
-        primary=next(
-            (metric.name for metric in cell.task.metrics if metric.primary), cell.task.metrics[0].name
-        ),
+        primary=next((m.name for m in cell.task.metrics if m.primary), cell.task.metrics[0].name),
     )
 
 
@@ -204,97 +197,23 @@ def _answer_all(
     try:
         with ThreadPoolExecutor(_WORKERS) as workers:
             for number in range(first, len(planned)):
-                batch = [cell.dataset.samples[position] for position in planned[number]]
+                asked = [cell.dataset.samples[position] for position in planned[number]]
                 before = time.perf_counter()
-                prepared = list(workers.map(lambda sample: _prepare(cell, backend, sample), batch))
+                prepared = list(workers.map(lambda sample: prepare(cell, backend, sample), asked))
                 if number == first:
-                    warmup = _warm_up(backend, prepared)
+                    warmup = warm_up(backend, prepared)
                     before += warmup
-                lines = _answer(cell, backend, batch, prepared, number, before)
+                lines = answer(cell, backend, asked, prepared, number, before)
                 samples.append(lines)
-                for sample, line in zip(batch, lines, strict=True):
+                for sample, line in zip(asked, lines, strict=True):
                     tally.add(sample, line)
-                done += len(batch)
+                done += len(asked)
                 progress(done, total)
     except PgbenchError as error:
         if not done:
             raise
         raise RunStopped(f"{error}; {done} of {total} answers are kept, the same command goes on") from error
     return warmup
-
-
-def _prepare(cell: Cell, backend: Backend, sample: Sample) -> Prepared | tuple[Request, str]:
-    """A prepared request, or the request with the reason why it cannot be one."""
-    spec, task = cell.spec, cell.task
-    request = Request(
-        sample_id=sample.id,
-        images=sample.images,
-        prompt=task.prompt(sample, spec.checkpoint.profile, spec.variant),
-        max_new_tokens=spec.max_new_tokens,
-        gold=task.gold(sample) if sample.target is not None else None,
-    )
-    if sample.id in cell.dataset.missing:
-        return request, "the image is missing"
-    try:
-        return backend.prepare(request)
-    except SampleError as error:
-        return request, str(error)
-
-
-def _warm_up(backend: Backend, prepared: Sequence[Prepared | tuple[Request, str]]) -> float:
-    """Answer the first batch once for nothing: kernels are chosen and buffers allocated at first use."""
-    ready = [item for item in prepared if isinstance(item, Prepared)]
-    before = time.perf_counter()
-    if ready:
-        backend.generate(ready)
-    return time.perf_counter() - before
-
-
-def _answer(
-    cell: Cell,
-    backend: Backend,
-    batch: Sequence[Sample],
-    prepared: Sequence[Prepared | tuple[Request, str]],
-    number: int,
-    before: float,
-) -> list[SampleLine]:
-    """The lines of one batch, failed samples among them."""
-    ready = [item for item in prepared if isinstance(item, Prepared)]
-    given = backend.generate(ready) if ready else []
-    if len(given) != len(ready):
-        raise UsageError(
-            f"the backend gave {len(given)} replies to {len(ready)} requests; it has to be mended"
-        )
-    replies = iter(given)
-    pairs = [
-        (item, next(replies)) if isinstance(item, Prepared) else (item[0], Reply(text="", error=item[1]))
-        for item in prepared
-    ]
-    seconds = time.perf_counter() - before
-    return [
-        _line(cell, sample, asked, replace(reply, batch_id=number, batch_size=len(batch), seconds=seconds))
-        for sample, (asked, reply) in zip(batch, pairs, strict=True)
-    ]
-
-
-def _line(cell: Cell, sample: Sample, asked: Prepared | Request, reply: Reply) -> SampleLine:
-    request = asked.request if isinstance(asked, Prepared) else asked
-    return SampleLine(
-        id=sample.id,
-        prompt=request.prompt,
-        request_key=asked.request_key if isinstance(asked, Prepared) else "",
-        image=asked.image_key if isinstance(asked, Prepared) else "",
-        batch=reply.batch_id,
-        batch_size=reply.batch_size,
-        output=reply.text,
-        tokens=len(reply.token_ids),
-        n_prompt=reply.n_prompt,
-        seconds=reply.seconds,
-        finite=reply.finite,
-        stats=Tally.stats(cell.task, sample, None if reply.error else reply.text),
-        target=sample.target,
-        error=reply.error,
-    )
 
 
 def _now() -> str:

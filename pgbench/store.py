@@ -16,15 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from pgbench.durable import encode, read_json, write_json
 from pgbench.errors import ResumeError, StoreError
 from pgbench.records import Data, RunRecord, SampleLine, Stack
 from pgbench.sweep import cell_name, file_name
 from pgbench.types import RunSpec
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 SCHEMA = 1
 SAMPLES = "samples-0-of-1.jsonl"
@@ -37,8 +35,8 @@ def folder_of(runs: Path, spec: RunSpec) -> Path:
     return runs / file_name(spec.task) / f"{cell_name(spec)}-{spec.key[:8]}"
 
 
-def plain(record: DataclassInstance) -> Any:
-    """A record as JSON values: mappings, lists, texts and numbers.
+def plain(record: Any) -> Any:
+    """A record (a dataclass) as JSON values: mappings, lists, texts and numbers.
 
     Not by pydantic, which puts U+FFFD for lone surrogates in the names of a mapping (2.14): two groups
     could become one.
@@ -79,6 +77,20 @@ def begin(folder: Path, spec: RunSpec, data: Data, started: str) -> str:
         raise StoreError(f"{path} does not say what was run; restore it, or start afresh in another --out")
     _refuse(folder, {part: stored[part] for part in ("spec", "data")}, document, ("spec", "data"))
     return str(stored["started"])
+
+
+def begun(folder: Path) -> bool:
+    """Whether a run has left its spec here."""
+    return (folder / "spec.json").is_file()
+
+
+def discard(folder: Path) -> None:
+    """Take away a run folder that holds no answer, and folders that are empty without it."""
+    with contextlib.suppress(OSError):  # what cannot be removed is empty, and the next run uses it
+        for name in ("spec.json", "stack.json", SAMPLES):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+        folder.parent.rmdir()
 
 
 def keep_stack(folder: Path, stack: Stack) -> None:
@@ -184,32 +196,6 @@ def read_lines(folder: Path) -> Iterator[SampleLine]:
                 raise StoreError(f"{path}, line {number} is not an answer of pgbench; restore the file")
 
 
-def read_json(path: Path) -> Any:
-    """A JSON document. Raises StoreError."""
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read {path}: {_reason(error)}") from error
-
-
-def write_json(path: Path, document: object) -> None:
-    """A JSON document, all of it or nothing: temporary file, fsync, rename, fsync of the folder."""
-    data = _encode(document, indent=1)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise StoreError(f"cannot write {path}: {_reason(error)}") from error
-
-
 def differences(stored: object, current: object, path: str) -> Iterator[str]:
     """What differs between two JSON values: `path: was X, now Y`."""
     if isinstance(stored, Mapping) and isinstance(current, Mapping):
@@ -250,20 +236,7 @@ def _positions(lines: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def _dump(line: SampleLine) -> bytes:
-    return _encode({name: getattr(line, name) for name in _FIELDS}, separators=(",", ":"))
-
-
-def _encode(document: object, **style: Any) -> bytes:
-    """JSON with one line end. Text stays readable; lone surrogates, which UTF-8 lacks, are escaped.
-
-    Raises StoreError for nan and inf: strict JSON has no word for them, and no result is one of them.
-    """
-    try:
-        return json.dumps(document, ensure_ascii=False, allow_nan=False, **style).encode() + b"\n"
-    except UnicodeEncodeError:
-        return json.dumps(document, allow_nan=False, **style).encode() + b"\n"
-    except ValueError as error:
-        raise StoreError(f"a result cannot be stored: {error}") from error
+    return encode({name: getattr(line, name) for name in _FIELDS}, separators=(",", ":"))
 
 
 def _line(raw: bytes) -> SampleLine | None:
@@ -279,18 +252,6 @@ def _line(raw: bytes) -> SampleLine | None:
         return None
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _short(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)

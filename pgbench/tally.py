@@ -11,7 +11,7 @@ from pgbench.records import Cost, Failure, PeakMemory, SampleLine, Score
 from pgbench.types import Metric, Sample, Sums, Task, cluster_of, sample_id
 
 Groups = Mapping[str, Mapping[str, Mapping[str, Score]]]
-_WHOLE = ("", "")  # the group that every sample is in
+_WHOLE = ("\0", "")  # the group that every sample is in
 
 
 class Tally:

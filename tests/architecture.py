@@ -17,8 +17,8 @@ Rule: TypeAlias = Callable[[str, str], Iterator[str]]
 
 BY_FLOOR = {
     "ground": "types records errors profiles keys",
-    "parts": "metrics stats registry sources sweep plan tally store published backends",
-    "work": "runner report check nes demo",
+    "parts": "metrics stats registry sources sweep plan tally durable store published backends",
+    "work": "runner batch report check nes demo",
     "placement": "engines",
     "roof": "cli __init__ __main__",
 }

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 
 from pgbench import store
 from pgbench.backends import Backend, Engine, TextBackend
+from pgbench.batch import Cell
 from pgbench.errors import SampleError
 from pgbench.keys import image_key
 from pgbench.metrics import mean
 from pgbench.records import Stack, essence
-from pgbench.runner import Cell, Outcome
+from pgbench.runner import Outcome
 from pgbench.types import (
     Checkpoint,
     Dataset,

@@ -35,19 +35,11 @@ def known(folder: Path | str, **more: Any) -> Checkpoint:
     return engine(ModelRequest(model=str(folder), **more)).checkpoint
 
 
-def refused(model: Path | str | None, *, late: bool = False, **more: Any) -> PgbenchError:
-    """The error of a checkpoint: before any weight is read, or (late) when they are loaded."""
-    request = ModelRequest(model=None if model is None else str(model), **{"device": "cpu", **more})
-    if late:
-        found = engine(request)
-        with pytest.raises(PgbenchError) as caught:
-            found.load()
-    else:
-        with pytest.raises(PgbenchError) as caught:
-            engine(request)
-    text = str(caught.value)
-    assert "\n" not in text
-    assert len(text) < 400
+def refused(model: Path | str | None, **more: Any) -> PgbenchError:
+    with pytest.raises(PgbenchError) as caught:
+        engine(ModelRequest(model=None if model is None else str(model), **more))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
     assert caught.value.exit_code == 2
     return caught.value
 
@@ -68,40 +60,33 @@ def test_a_folder_is_a_checkpoint_named_after_it(family: Any, tmp_path: Path) ->
     assert (found.id, found.resolution) == (f"tiny-{family}-mix-28", tiny.SIDE)
     assert (found.profile.family, found.profile.kind) == (family, "mix")
     assert not found.demo
-    assert found.revision is not None
-    assert len(found.revision) == 64
+    assert len(found.revision or "") == 64
 
 
 def test_equal_content_is_an_equal_revision(original: Path, copy: Path) -> None:
     before = known(original).revision
     assert known(copy).revision == before
-    (copy / "README.md").write_text("is not loaded")
+    (copy / "README.md").write_text("not loaded")
     assert known(copy).revision == before
 
 
-@pytest.mark.parametrize(
-    "name", ["config.json", "tokenizer.json", "model.safetensors", "generation_config.json"]
-)
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors", "generation_config.json"])
 def test_changed_content_is_another_revision(copy: Path, name: str) -> None:
     before = known(copy).revision
     data = (copy / name).read_bytes()
     (copy / name).unlink()
-    (copy / name).write_bytes(
-        data[:-1] + bytes([data[-1] ^ 1]) if name.endswith("safetensors") else data + b" "
-    )
+    (copy / name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     assert known(copy).revision != before
 
 
-@pytest.mark.parametrize(
-    "name", ["with spaces", "模型-ünï", "a@b", "org.name", "100%", "paligemma-3b-pt-224"]
-)
+@pytest.mark.parametrize("name", ["with spaces", "模型-ünï", "a@b", "org.name", "100%"])
 def test_folder_names_may_be_strange(original: Path, tmp_path: Path, name: str) -> None:
     folder = tiny.copied(original, tmp_path / name)
     assert known(folder).id == known(f"{folder}/").id == known(f"{folder}/../{name}").id == name
 
 
 def test_a_link_keeps_its_own_name(original: Path, tmp_path: Path) -> None:
-    """It says what kind of checkpoint this is; a snapshot folder of the hub's cache is named by its commit."""
+    """It says what kind of checkpoint this is; a snapshot in the hub's cache is named by its commit."""
     link = tmp_path / "paligemma-3b-pt-224"
     link.symlink_to(original)
     assert (known(link).id, known(link).profile.kind) == ("paligemma-3b-pt-224", "pt")
@@ -151,16 +136,18 @@ def test_names_that_lead_nowhere(model: str, kind: type[PgbenchError], said: str
         engine(ModelRequest(model=model))
 
 
+def config_as_folder(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    (folder / "config.json").mkdir()
+
+
 SPOILT: dict[str, tuple[Spoil, str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), "no readable config.json"),
     "config cut": (lambda f: (f / "config.json").write_text('{"model_type":'), "config.json is not JSON"),
     "config binary": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "config.json is not JSON"),
     "config deep": (lambda f: (f / "config.json").write_text("[" * 99_999), "config.json is not JSON"),
     "config list": (lambda f: (f / "config.json").write_text("[]"), "config.json is not an object"),
-    "config folder": (
-        lambda f: ((f / "config.json").unlink(), (f / "config.json").mkdir()),
-        "no readable config.json: Is a directory",
-    ),
+    "config folder": (config_as_folder, "no readable config.json: Is a directory"),
     "llama": (lambda f: edit_config(f, model_type="llama"), "is a 'llama' checkpoint"),
     "no type": (lambda f: edit_config(f, model_type=None), "is a None checkpoint"),
     "gemma 3 text": (lambda f: edit_config(f, "text_config", model_type="gemma3_text"), "'gemma3_text' text"),
@@ -195,125 +182,6 @@ def test_what_is_no_paligemma_is_refused_at_once(copy: Path, what: str) -> None:
 def test_a_revision_goes_with_a_hub_id(original: Path, model: str | None) -> None:
     assert "--revision goes with a hub id" in str(refused(model, revision="main"))
     assert "--revision goes with a hub id" in str(refused(original, revision="main"))
-
-
-# What is refused when the weights are loaded
-
-
-def weights(change: Callable[[dict[str, Any]], object]) -> Spoil:
-    def spoil(folder: Path) -> None:
-        from safetensors.torch import load_file, save_file
-
-        tensors = load_file(folder / "model.safetensors")
-        change(tensors)
-        (folder / "model.safetensors").unlink()
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-
-    return spoil
-
-
-def cut(folder: Path, keep: float) -> None:
-    data = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").unlink()
-    (folder / "model.safetensors").write_bytes(data[: int(len(data) * keep)])
-
-
-def rename_key(tensors: dict[str, Any], ending: str, new: str) -> None:
-    key = next(key for key in tensors if key.endswith(ending))
-    tensors[new] = tensors.pop(key)
-
-
-def narrow(tensors: dict[str, Any]) -> None:
-    key = next(key for key in tensors if key.endswith("fc1.weight"))
-    tensors[key] = tensors[key][:-1].contiguous()
-
-
-def without(*names: str) -> Spoil:
-    return lambda folder: [(folder / name).unlink() for name in names]
-
-
-def edit_processor(**changes: object) -> Spoil:
-    def spoil(folder: Path) -> None:
-        own = json.loads((folder / "processor_config.json").read_text())["image_processor"]
-        tiny.edit_json(folder / "processor_config.json", image_processor={**own, **changes})
-
-    return spoil
-
-
-LATE: dict[str, tuple[Spoil, str]] = {
-    "empty": (lambda f: cut(f, 0.0), "cannot load mine"),
-    "header cut": (lambda f: cut(f, 0.001), "cannot load mine"),
-    "data cut": (lambda f: cut(f, 0.9), "cannot load mine"),
-    "lacking": (
-        weights(lambda t: t.pop(next(key for key in t if key.endswith("fc1.weight")))),
-        "lacks 1 weights, first: model.vision_tower",
-    ),
-    "renamed": (weights(lambda t: rename_key(t, "linear.bias", "projector.bias")), "lacks 1 weights"),
-    "wrong shape": (weights(narrow), "cannot load mine"),
-    "lone shard": (
-        lambda f: (
-            (f / "model.safetensors").rename(f / "model-00001-of-00002.safetensors"),
-            (f / "model.safetensors.index.json").write_text(
-                json.dumps(
-                    {"metadata": {}, "weight_map": {"lm_head.weight": "model-00002-of-00002.safetensors"}}
-                )
-            ),
-        ),
-        "cannot load mine",
-    ),
-    "no tokenizer": (without("tokenizer.json", "tokenizer_config.json"), "the processor of mine"),
-    "no preprocessor": (without("processor_config.json"), "the processor of mine"),
-    "tokenizer cut": (lambda f: (f / "tokenizer.json").write_text("{"), "the processor of mine"),
-    "other size": (edit_processor(size={"height": 448, "width": 448}), "has size {'height': 448"),
-    "other length": (edit_processor(image_seq_length=1024), "image_seq_length 1024, its weights 4"),
-    "other token": (lambda f: edit_config(f, image_token_index=7), "<image> token 1530, its weights 7"),
-}
-
-
-@pytest.mark.parametrize("what", LATE)
-def test_what_cannot_be_loaded_is_one_line(copy: Path, what: str) -> None:
-    spoil, said = LATE[what]
-    spoil(copy)
-    error = refused(copy, late=True)
-    assert isinstance(error, CheckpointError)
-    assert said in str(error)
-    assert str(copy) not in str(error)
-
-
-def test_an_unmerged_adapter_among_the_weights_is_refused(copy: Path) -> None:
-    import torch
-
-    weights(lambda t: t.update({"model.q_proj.lora_A.weight": torch.zeros(2, 2)}))(copy)
-    assert "unmerged adapter" in str(refused(copy, late=True))
-
-
-@pytest.mark.parametrize("device", ["cuda", "cuda:7", "tpu", "cpu:1", "", "CPU"])
-def test_a_device_that_is_not_there(original: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    error = refused(original, late=True, device=device)
-    assert isinstance(error, UsageError)
-    assert str(error).startswith(f"no device {device!r} here; available: auto, cpu (torch ")
-
-
-@pytest.mark.parametrize("where", ["config.json", "processor_config.json", "tokenizer_config.json"])
-def test_code_in_a_checkpoint_is_never_executed(copy: Path, where: str) -> None:
-    ran = copy / "ran"
-    (copy / "evil.py").write_text(f"open({str(ran)!r}, 'w')\nclass Evil: ...\n")
-    names = (
-        "AutoConfig",
-        "AutoModelForImageTextToText",
-        "AutoProcessor",
-        "AutoTokenizer",
-        "AutoImageProcessor",
-    )
-    tiny.edit_json(copy / where, auto_map={name: "evil.Evil" for name in names})
-    try:
-        engine(ModelRequest(model=str(copy), device="cpu")).load()
-    except CheckpointError:
-        pass  # refused is as good as ignored
-    assert not ran.exists()
 
 
 # The hub
@@ -390,12 +258,15 @@ def test_a_hub_that_refuses(
     hub.use(monkeypatch, tmp_path / "cache", token=token)
     error = refused(REPO)
     assert isinstance(error, HubError)
+    assert ("did you mean" in str(error)) == (mode == "private")
     assert all(part in str(error) for part in (REPO, *said))
     assert "stranger" not in str(error)
 
 
 def test_what_the_hub_does_not_have(hub: HubServer) -> None:
-    assert "no revision 'nightly'" in str(refused(f"{REPO}@nightly"))
+    missing = str(refused(f"{REPO}@nightly"))
+    assert missing.startswith(f"model {REPO} has no revision 'nightly' (404)")
+    assert "did you mean" not in missing
     assert "check the id" in str(refused("org/nothing"))
     assert "did you mean google/paligemma-3b-mix-224" in str(refused("google/paligemma-3b-mx-224"))
 

@@ -1,10 +1,9 @@
-"""The engine: what the model is shown, how it is decoded, and what a reply states."""
+"""The engine: what the model is shown, and what the stack says of it."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,11 @@ from typing import Any
 import pytest
 import tiny
 
-from pgbench.backends.paligemma import engine
-from pgbench.errors import SampleError, UsageError
-from pgbench.types import Dtype, Family, Image, ModelRequest, Prepared, Reply, Request
+from pgbench.errors import SampleError
+from pgbench.types import Family, Image, Reply, Request
 
-IMAGE, BOS, EOS = 1530, 2, 1  # ids of the tiny tokenizer; bos and eos are Gemma's
-ASKED = 200
-Folder = Callable[[str], Path]
+IMAGE, BOS = 1530, 2  # ids of the tiny tokenizer; bos is Gemma's
+ASKED = 32
 
 
 @pytest.fixture(scope="module", params=tiny.FAMILIES)
@@ -33,27 +30,17 @@ def original(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(original: Path) -> Any:
-    return load(original)
+    return tiny.load(original)
 
 
 @pytest.fixture(scope="module")
-def asked(model: Any) -> list[Prepared]:
+def asked(model: Any) -> list[Any]:
     return [model.prepare(tiny.question(seed, max_new_tokens=2)) for seed in range(ASKED)]
 
 
 @pytest.fixture(scope="module")
-def answers(model: Any, asked: list[Prepared]) -> list[Reply]:
-    return [reply for start in range(0, ASKED, 32) for reply in model.generate(asked[start : start + 32])]
-
-
-@pytest.fixture
-def copy(original: Path, tmp_path: Path) -> Path:
-    """A copy of the checkpoint that a test may spoil; the weights are a link."""
-    return tiny.copied(original, tmp_path / original.name)
-
-
-def load(folder: Path, dtype: Dtype = "float32", **more: Any) -> Any:
-    return engine(ModelRequest(model=str(folder), dtype=dtype, device="cpu", **more)).load()
+def answers(model: Any, asked: list[Any]) -> list[Reply]:
+    return list(model.generate(asked))
 
 
 def tokens(replies: list[Reply]) -> list[tuple[int, ...]]:
@@ -64,7 +51,8 @@ def tokens(replies: list[Reply]) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["answer en what?", "caption en", "", "two  blanks", "ünïcode 標識 🚏", "<loc0012> here", "a\nb"]
+    "prompt",
+    ["answer en what?", "caption en", "", "two  blanks", "ünïcode 標識 🚏", "<loc0012> here", "a\nb"],
 )
 def test_layout_is_image_tokens_bos_prefix_newline(model: Any, prompt: str) -> None:
     """T/common.py of big_vision; the newline is a token of its own."""
@@ -79,7 +67,9 @@ def test_layout_is_image_tokens_bos_prefix_newline(model: Any, prompt: str) -> N
 
 
 @pytest.mark.parametrize("prompt", ["answer en what?", "answer en what? ", "answer en\n", "  lead"])
-def test_prompts_are_what_the_published_processor_makes_of_them(model: Any, original: Path, prompt: str) -> None:
+def test_prompts_are_what_the_published_processor_makes_of_them(
+    model: Any, original: Path, prompt: str
+) -> None:
     """White space at the end too: it merges with the separator, which is why tasks strip it."""
     prepared = model.prepare(Request("q", (tiny.picture(1),), prompt, 4))
     batch = published(original)(images=pillow(tiny.picture(1)), text="<image>" + prompt, return_tensors="pt")
@@ -122,202 +112,58 @@ def test_what_cannot_be_asked_is_a_failed_sample(model: Any, request_: Request, 
     assert "\n" not in str(caught.value)
 
 
+def test_several_threads_may_prepare_at_once(model: Any) -> None:
+    """A fast tokenizer refuses two callers: "Already borrowed"."""
+    questions = [tiny.question(seed) for seed in range(64)]
+    with ThreadPoolExecutor(8) as workers:
+        together = list(workers.map(model.prepare, questions))
+    assert [item.request_key for item in together] == [model.prepare(one).request_key for one in questions]
+
+
 # What reaches the model
 
 
-def test_the_model_sees_types_and_a_left_padded_mask_and_no_labels(model: Any, asked: list[Prepared]) -> None:
+def test_the_model_sees_types_and_a_left_padded_mask_and_no_labels(
+    model: Any, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
     seen: list[dict[str, Any]] = []
-    inner = model._loaded.model
+    inner, generate = model._loaded.model, model._loaded.model.generate
+
+    def noted(**kwargs: Any) -> Any:
+        given.update(kwargs)
+        return generate(**kwargs)
+
+    monkeypatch.setattr(inner, "generate", noted)
     hook = inner.register_forward_pre_hook(lambda _m, _a, kwargs: seen.append(dict(kwargs)), with_kwargs=True)
     try:
         model.generate(asked[:3])
     finally:
         hook.remove()
-    longest = max(item.length for item in asked[:3])
-    assert len({item.length for item in asked[:3]}) > 1
+    lengths = [item.length for item in asked[:3]]
+    longest = max(lengths)
+    assert len(set(lengths)) > 1
+    assert given["attention_mask"].tolist() == [[0] * (longest - n) + [1] * n for n in lengths]
     assert seen[0]["token_type_ids"].tolist() == [[0] * longest] * 3
-    assert all(kwargs.get("labels") is None for kwargs in seen)
-    ids, mask = seen[0]["input_ids"], seen[0]["attention_mask"]
     for row, item in enumerate(asked[:3]):
-        assert ids[row, longest - item.length :].tolist() == item.inputs.ids.tolist()
-        assert mask is None or isinstance(mask, dict) or mask[row].sum() == item.length
+        assert seen[0]["input_ids"][row, longest - item.length :].tolist() == item.inputs.ids.tolist()
+    assert not any("labels" in kwargs for kwargs in (given, *seen))
 
 
-def test_a_causal_prefix_gives_other_answers(model: Any, asked: list[Prepared], answers: list[Reply]) -> None:
+def test_a_causal_prefix_gives_other_answers(model: Any, asked: list[Any], answers: list[Reply]) -> None:
     """What token_type_ids are for: the test above would not notice a model that ignores them."""
-    causal = [replace(item, inputs=replace(item.inputs, types=item.inputs.types + 1)) for item in asked[:32]]
-    same = sum(a == b for a, b in zip(tokens(model.generate(causal)), tokens(answers), strict=False))
+    causal = [replace(item, inputs=replace(item.inputs, types=item.inputs.types + 1)) for item in asked]
+    same = sum(a == b for a, b in zip(tokens(model.generate(causal)), tokens(answers), strict=True))
     assert same < 16
 
 
-def test_other_pictures_give_other_answers(model: Any, asked: list[Prepared], answers: list[Reply]) -> None:
+def test_other_pictures_give_other_answers(model: Any, asked: list[Any], answers: list[Reply]) -> None:
     shifted = [
-        replace(item, inputs=replace(item.inputs, pixels=asked[number + 1].inputs.pixels))
-        for number, item in enumerate(asked[:32])
+        replace(item, inputs=replace(item.inputs, pixels=other.inputs.pixels))
+        for item, other in zip(asked, [*asked[1:], asked[0]], strict=True)
     ]
-    same = sum(a == b for a, b in zip(tokens(model.generate(shifted)), tokens(answers), strict=False))
+    same = sum(a == b for a, b in zip(tokens(model.generate(shifted)), tokens(answers), strict=True))
     assert same < 16
-
-
-# Decoding
-
-
-def test_batches_of_1_and_32_answer_alike_in_float32(
-    model: Any, asked: list[Prepared], answers: list[Reply]
-) -> None:
-    alone = [model.generate([item])[0] for item in asked]
-    assert [(reply.text, reply.token_ids) for reply in alone] == [(r.text, r.token_ids) for r in answers]
-    assert len(set(tokens(answers))) > 0.9 * ASKED
-    assert len({item.length for item in asked}) > 20
-    assert [reply.n_prompt for reply in answers] == [item.length for item in asked]
-
-
-def test_answers_are_those_of_transformers_plain_loop(original: Path, answers: list[Reply]) -> None:
-    import torch
-    from transformers import PaliGemmaForConditionalGeneration
-
-    plain = PaliGemmaForConditionalGeneration.from_pretrained(original, dtype=torch.float32).eval()
-    processor = published(original)
-    for seed, reply in enumerate(answers):
-        question = tiny.question(seed)
-        batch = processor(
-            images=pillow(question.images[0]), text="<image>" + question.prompt, return_tensors="pt"
-        )
-        batch.pop("labels")
-        with torch.inference_mode():
-            found = plain.generate(**batch, max_new_tokens=2, do_sample=False)[0, reply.n_prompt :]
-        assert tuple(found.tolist()) == reply.token_ids
-        assert processor.decode(found, skip_special_tokens=True) == reply.text
-
-
-def test_a_checkpoints_own_decoding_moves_nothing(
-    copy: Path, asked: list[Prepared], answers: list[Reply]
-) -> None:
-    """transformers 5.23 fills up a GenerationConfig from the checkpoint's, field by field."""
-    banned = sorted({reply.token_ids[0] for reply in answers[:32]})
-    tiny.edit_json(
-        copy / "generation_config.json",
-        do_sample=True,
-        temperature=5.0,
-        top_k=3,
-        num_beams=3,
-        repetition_penalty=9.0,
-        no_repeat_ngram_size=1,
-        max_length=1,
-        min_new_tokens=2,
-        suppress_tokens=banned,
-    )
-    tiny.edit_json(copy / "tokenizer_config.json", padding_side="right")
-    hostile = load(copy)
-    assert tokens(hostile.generate(asked[:32])) == tokens(answers[:32])
-
-
-def test_an_answer_ends_at_the_first_of_several_stops(
-    copy: Path, asked: list[Prepared], answers: list[Reply]
-) -> None:
-    """PaliGemma 2 names <eos> and <end_of_turn>: [1, 107]."""
-    second, first = answers[0].token_ids[1], answers[1].token_ids[0]
-    tiny.edit_json(copy / "generation_config.json", eos_token_id=[second, first])
-    stopped = load(copy)
-    longer = [replace(item, request=replace(item.request, max_new_tokens=6)) for item in asked[:3]]
-    replies = stopped.generate(longer)
-    assert replies[0].token_ids == answers[0].token_ids
-    assert replies[1].token_ids == answers[1].token_ids[:1]
-    assert len(replies[2].token_ids) == 6
-    assert tokens(replies) == [tokens(stopped.generate([item]))[0] for item in longer]
-
-
-@pytest.mark.parametrize("where", ["generation_config.json", "config.json", "text_config"])
-def test_stops_are_found_wherever_the_checkpoint_names_them(copy: Path, where: str) -> None:
-    own = json.loads((copy / "config.json").read_text())
-    (copy / "generation_config.json").unlink()
-    tiny.edit_json(copy / "config.json", eos_token_id=None, text_config={**own["text_config"], "eos_token_id": 1})
-    if where == "text_config":
-        tiny.edit_json(
-            copy / "config.json", text_config={**own["text_config"], "eos_token_id": [EOS, 107]}
-        )
-    else:
-        tiny.edit_json(copy / where, eos_token_id=[EOS, 107])
-    assert load(copy)._stop == (EOS, 107)
-
-
-def test_each_request_has_its_own_limit(model: Any, asked: list[Prepared]) -> None:
-    limits = [1, 5, 3, 2]
-    rows = [
-        replace(item, request=replace(item.request, max_new_tokens=limit))
-        for item, limit in zip(asked, limits, strict=False)
-    ]
-    replies = model.generate(rows)
-    assert [len(reply.token_ids) for reply in replies] == limits
-    assert tokens(replies) == [tokens(model.generate([row]))[0] for row in rows]
-
-
-def test_special_tokens_are_not_in_the_text(model: Any, asked: list[Prepared]) -> None:
-    assert model._reply(asked[0], [326, EOS, 0], True).text == "a"
-    assert model._reply(asked[0], [326, EOS, 0], True).token_ids == (326, EOS)
-    assert model._reply(asked[0], [EOS, 0, 0], True).text == ""
-
-
-def test_likelihoods_are_refused(model: Any, asked: list[Prepared]) -> None:
-    with pytest.raises(UsageError, match="--mode generate"):
-        model.score(asked[:1], [["a"]])
-
-
-# Logits that are nan or inf
-
-
-@pytest.fixture
-def untied(copy: Path) -> Iterator[Any]:
-    """Change the weights of a copy whose output layer is its own; yields (embedding, output, save)."""
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(copy / "model.safetensors")
-    embedding = next(weights[key] for key in weights if "embed_tokens" in key)
-    weights["lm_head.weight"] = embedding.clone()
-    (copy / "model.safetensors").unlink()
-    config = json.loads((copy / "config.json").read_text())
-    text = {**config["text_config"], "tie_word_embeddings": False}
-    tiny.edit_json(copy / "config.json", tie_word_embeddings=False, text_config=text)
-
-    def save() -> Path:
-        save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-        return copy
-
-    return embedding, weights["lm_head.weight"], save  # type: ignore[return-value]
-
-
-def test_a_row_with_nan_is_counted_and_its_neighbours_are_not(untied: Any) -> None:
-    embedding, _, save = untied
-    spoilt = tiny.tokenizer()("%", add_special_tokens=False)["input_ids"][-1]
-    embedding[spoilt] = math.inf
-    loaded = load(save())
-    prompts = ["fine", "100 %", "fine as well, and longer", "%"]
-    rows = [loaded.prepare(Request(prompt, (tiny.picture(1),), prompt, 3)) for prompt in prompts]
-    assert [reply.finite for reply in loaded.generate(rows)] == [True, False, True, False]
-    assert loaded.generate(rows[:1]) == loaded.generate(rows)[:1]
-
-
-def test_an_overflow_is_seen_below_the_soft_cap(untied: Any, family: Family) -> None:
-    """Gemma 2 squeezes inf into a finite 30."""
-    _, output, save = untied
-    output[7] = 60_000.0
-    question = Request("q", (tiny.picture(1),), "what?", 1)
-    half = load(save(), dtype="float16")
-    assert [reply.finite for reply in half.generate([half.prepare(question)])] == [False]
-    full = load(save(), dtype="float32")
-    assert [reply.finite for reply in full.generate([full.prepare(question)])] == [True]
-
-
-def test_what_follows_the_last_token_of_a_row_is_not_looked_at() -> None:
-    import torch
-
-    from pgbench.backends.paligemma.generate import FiniteRows
-
-    watch = FiniteRows([1, 3, 3], [EOS])
-    good, bad = torch.zeros(3, 5), torch.full((3, 5), math.nan)
-    watch(torch.tensor([[EOS], [EOS], [EOS]]), good)  # the prompt's own last token ends nothing
-    watch(torch.tensor([[9], [EOS], [9]]), bad)
-    assert watch.finite.tolist() == [True, True, False]
 
 
 # The stack
@@ -341,6 +187,21 @@ def test_the_stack_says_what_computed(model: Any, family: Family) -> None:
     assert {parameter.dtype for parameter in model._loaded.model.parameters()} == {torch.float32}
 
 
+def test_the_processor_is_asked_for_on_pillow(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where torchvision is installed, transformers would take it, and other pixels."""
+    from transformers import AutoProcessor
+
+    published_, options = AutoProcessor.from_pretrained, dict[str, Any]()
+
+    def noted(folder: Path, **kwargs: Any) -> Any:
+        options.update(kwargs)
+        return published_(folder, **kwargs)
+
+    monkeypatch.setattr(AutoProcessor, "from_pretrained", noted)
+    tiny.load(original)
+    assert options == {"backend": "pil", "local_files_only": True, "trust_remote_code": False}
+
+
 def test_the_stack_names_no_path_host_or_user(model: Any, original: Path) -> None:
     import getpass
     import socket
@@ -350,7 +211,7 @@ def test_the_stack_names_no_path_host_or_user(model: Any, original: Path) -> Non
         assert secret not in text
 
 
-def test_request_keys_tell_requests_apart(model: Any, asked: list[Prepared]) -> None:
+def test_request_keys_tell_requests_apart(model: Any, asked: list[Any]) -> None:
     question = tiny.question(0, max_new_tokens=2)
     variants = [
         question,
@@ -368,10 +229,10 @@ def test_threads_are_pinned_as_asked(original: Path, monkeypatch: pytest.MonkeyP
     import torch
 
     try:
-        assert load(original, threads=2).describe().threads == torch.get_num_threads() == 2
+        assert tiny.load(original, threads=2).describe().threads == torch.get_num_threads() == 2
         for inherited, expected in {"3": 3, "2,4": 2, "": 1, "many": 1}.items():
             monkeypatch.setenv("OMP_NUM_THREADS", inherited)
-            assert load(original).describe().threads == torch.get_num_threads() == expected
+            assert tiny.load(original).describe().threads == torch.get_num_threads() == expected
     finally:
         torch.set_num_threads(1)
 
@@ -379,7 +240,7 @@ def test_threads_are_pinned_as_asked(original: Path, monkeypatch: pytest.MonkeyP
 def test_close_lets_go_of_the_weights(original: Path) -> None:
     import weakref
 
-    loaded = load(original)
+    loaded = tiny.load(original)
     weights = weakref.ref(loaded._loaded.model)
     peak = loaded.peak_memory()
     assert peak.kind == "process resident"

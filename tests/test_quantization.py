@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import tiny
 
-from pgbench.backends.paligemma import engine
 from pgbench.backends.paligemma.proof import prove, tensors, true_bytes
 from pgbench.errors import CheckpointError
 from pgbench.records import Quantization
-from pgbench.types import Dtype, Family, ModelRequest, Quant
+from pgbench.types import Dtype, Family, Quant
 
 LEVELS: tuple[Quant, ...] = ("8bit", "4bit", "fp4")
 # Worked out from the architecture: 6 linears a SigLIP layer, the projector, 7 a Gemma layer.
@@ -43,11 +41,7 @@ def folder(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def loaded(folder: Path) -> dict[Quant, Any]:
-    return {level: load(folder, level) for level in get_args(Quant)}
-
-
-def load(folder: Path, quant: Quant, dtype: Dtype = "bfloat16") -> Any:
-    return engine(ModelRequest(model=str(folder), dtype=dtype, quant=quant, device="cpu")).load()
+    return {level: tiny.load(folder, "bfloat16", quant=level) for level in get_args(Quant)}
 
 
 def proof(backend: Any) -> Quantization:
@@ -209,12 +203,11 @@ def test_logits_move_and_not_far(loaded: dict[Quant, Any], level: Quant) -> None
     moved = torch.cat([logits(loaded[level], seed) for seed in range(8)])
     assert not torch.equal(plain, moved)
     alike = torch.corrcoef(torch.stack([plain, moved]))[0, 1].item()
-    print("ALIKE", level, alike)
     assert alike > (0.95 if level == "8bit" else 0.5)
 
 
 @pytest.mark.parametrize(
-    ("level", "low", "high"), [("8bit", 0.001, 0.02), ("4bit", 0.05, 0.12), ("fp4", 0.08, 0.18)]
+    ("level", "low", "high"), [("8bit", 0.005, 0.02), ("4bit", 0.07, 0.11), ("fp4", 0.1, 0.15)]
 )
 def test_one_layer_errs_as_its_level_does(
     loaded: dict[Quant, Any], level: Quant, low: float, high: float
@@ -225,18 +218,17 @@ def test_one_layer_errs_as_its_level_does(
     inputs = torch.randn(64, H, generator=torch.Generator().manual_seed(0)).bfloat16()
     outputs = []
     for name in ("none", level):
-        layer = loaded[name]._loaded.model.model.language_model.layers[1].mlp.gate_proj  # type: ignore[index]
+        layer = loaded[name]._loaded.model.model.language_model.layers[1].mlp.gate_proj
         with torch.inference_mode():
             outputs.append(layer(inputs).float())
     error = ((outputs[0] - outputs[1]).norm() / outputs[0].norm()).item()
-    print("ERR", level, error)
     assert low < error < high
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("level", get_args(Quant))
 def test_every_level_runs_in_every_dtype(folder: Path, level: Quant, dtype: Dtype) -> None:
-    backend = load(folder, level, dtype)
+    backend = tiny.load(folder, dtype, quant=level)
     prepared = [backend.prepare(tiny.question(seed, 2)) for seed in range(4)]
     replies = backend.generate(prepared)
     assert all(reply.finite and len(reply.token_ids) == 2 for reply in replies)
@@ -261,7 +253,7 @@ def test_a_quantization_that_did_nothing_is_refused(
 
     monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", deaf)
     with pytest.raises(CheckpointError, match=f"--quant {level} left no quantized layers"):
-        load(folder, level)
+        tiny.load(folder, "bfloat16", quant=level)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -273,7 +265,7 @@ def test_a_tower_left_in_full_precision_is_refused(
     built = module._bitsandbytes
 
     def partly(quant: Quant) -> Any:
-        config = built(quant)
+        config: Any = built(quant)
         config.llm_int8_skip_modules = ["model.vision_tower", "lm_head"]
         return config
 
@@ -281,7 +273,7 @@ def test_a_tower_left_in_full_precision_is_refused(
     with pytest.raises(
         CheckpointError, match=f"left {6 * tiny.LAYERS} layers as they were, first: model.vision"
     ):
-        load(folder, level)
+        tiny.load(folder, "bfloat16", quant=level)
 
 
 def test_one_level_does_not_pass_for_another(loaded: dict[Quant, Any]) -> None:
@@ -292,61 +284,3 @@ def test_one_level_does_not_pass_for_another(loaded: dict[Quant, Any]) -> None:
             else:
                 with pytest.raises(CheckpointError):
                     prove(loaded[held]._loaded.model, claimed, ())
-
-
-# Widths that the packed path refuses
-
-
-@pytest.mark.parametrize("width", [80, 112])
-@pytest.mark.parametrize("level", ["4bit", "fp4"])
-def test_odd_widths_run_off_the_packed_path(tmp_path: Path, family: Family, level: Quant, width: int) -> None:
-    """As SigLIP-So400m's 4304: no multiple of 32 rows, no multiple of 64 columns."""
-    folder = tiny.checkpoint(tmp_path / "odd", family, vision_mlp=width)
-    plain, odd = load(folder, "none"), load(folder, level)
-    prepared = [odd.prepare(tiny.question(seed)) for seed in range(3)]
-    assert all(reply.finite for reply in odd.generate(prepared))
-    found = proof(odd)
-    assert sum(group.count for group in found.replaced) == LINEARS
-    if packs():
-        assert [note.partition(":")[0] for note in found.workarounds] == [
-            f"{2 * tiny.LAYERS} 4-bit layers off the packed AVX512-BF16 path"
-        ]
-    else:
-        assert found.workarounds == ()
-    import torch
-
-    alike = torch.corrcoef(torch.stack([logits(plain), logits(odd)]))[0, 1].item()
-    assert alike > 0.5
-
-
-def test_without_the_workaround_the_packed_path_refuses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not packs():
-        pytest.skip("this CPU has no AVX512-BF16, so nothing is packed")
-    import pgbench.backends.paligemma.load as module
-
-    folder = tiny.checkpoint(tmp_path / "odd", "paligemma", vision_mlp=80)
-    monkeypatch.setattr(module, "_cpu_workarounds", lambda model, device: ())
-    with pytest.raises((AssertionError, RuntimeError)):
-        load(folder, "4bit")
-
-
-def test_even_widths_need_no_workaround(loaded: dict[Quant, Any]) -> None:
-    assert all(proof(backend).workarounds == () for backend in loaded.values())
-
-
-def test_nothing_is_packed_without_the_instruction(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another CPU does: the same proof, statistics still nested, and nearly the same logits."""
-    import bitsandbytes.nn.modules as modules
-    import torch
-
-    packed = load(folder, "4bit")
-    monkeypatch.setattr(modules, "has_avx512bf16", lambda: False)
-    plain = load(folder, "4bit")
-    assert plain.describe().quantization.double_quant is True
-    assert proof(plain).replaced_bytes < 0.45 * proof(plain).replaced_bytes_bf16
-    assert replace(proof(plain), replaced=(), replaced_bytes=0, skipped=()) == replace(
-        proof(packed), replaced=(), replaced_bytes=0, skipped=()
-    )
-    assert torch.corrcoef(torch.stack([logits(plain), logits(packed)]))[0, 1].item() > 0.95

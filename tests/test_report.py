@@ -67,7 +67,7 @@ def data(**changes: Any) -> RunRecord:
         (data(demo=True), "DEMO NUMBERS: drawn images"),
         (data(available=50, selected=50), "INCOMPLETE SPLIT: 50 samples here, 5,000 as published"),
         (data(unscored=7), "7 samples have no references"),
-        (dataclasses.replace(RECORD, spec=dataclasses.replace(SPEC, limit=100)), "LIMITED to"),
+        (data(selected=100), "LIMITED to 100 of 5,000 samples"),
         (
             dataclasses.replace(RECORD, cost=dataclasses.replace(RECORD.cost, nonfinite=2)),
             "2 samples met logits",

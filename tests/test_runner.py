@@ -339,7 +339,7 @@ def test_a_metric_that_gives_no_numbers_is_named(tmp_path: Path, given_: object)
         PgbenchError, match=f"metric odd gave .* for sample {planned()[0][0]}; expected names"
     ):
         run(make_cell(SAMPLES, Fake(), task=task_with(lambda unit: given_)), tmp_path)
-    assert next(tmp_path.rglob(store.SAMPLES)).read_bytes() == b""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_numpy_numbers_are_welcome(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from fakes import SPEC
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgbench import store
+from pgbench import durable, store
 from pgbench.errors import ResumeError, StoreError
 from pgbench.records import (
     Cost,
@@ -204,7 +204,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"cannot write .*: Not a directory"):
         store.Samples(tmp_path / "file" / "run", PLANNED)
     with pytest.raises(StoreError, match=r"cannot write .*: Not a directory"):
-        store.write_json(tmp_path / "file" / "run" / "spec.json", {})
+        durable.write_json(tmp_path / "file" / "run" / "spec.json", {})
 
 
 @pytest.mark.parametrize("old", [None, b'{"old": 1}\n'], ids=["new", "there"])
@@ -218,11 +218,11 @@ def test_a_document_is_written_whole_or_not_at_all(
     with monkeypatch.context() as patch:
         patch.setattr(os, call, full)
         with pytest.raises(StoreError, match=r"cannot write .*record.json: No space"):
-            store.write_json(path, {"new": 2})
+            durable.write_json(path, {"new": 2})
     assert [file.name for file in tmp_path.iterdir()] == (["record.json"] if old else [])
     assert not old or path.read_bytes() == old
-    store.write_json(path, {"new": 2})
-    assert store.read_json(path) == {"new": 2}
+    durable.write_json(path, {"new": 2})
+    assert durable.read_json(path) == {"new": 2}
 
 
 def test_a_record_comes_back_equal(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_record_comes_back_equal(tmp_path: Path) -> None:
 
 
 def test_text_stays_readable_on_disk(tmp_path: Path) -> None:
-    store.write_json(tmp_path / "a.json", {"answer": "路口"})
+    durable.write_json(tmp_path / "a.json", {"answer": "路口"})
     assert "路口" in (tmp_path / "a.json").read_text(encoding="utf-8")
 
 
@@ -264,7 +264,7 @@ def test_what_is_no_number_is_not_stored(tmp_path: Path, number: float) -> None:
 
 @pytest.mark.parametrize("schema", [None, 0, store.SCHEMA + 1, "1"])
 def test_a_record_of_another_schema_is_refused(tmp_path: Path, schema: object) -> None:
-    store.write_json(tmp_path / "record.json", {**store.plain(RECORD), "schema": schema})
+    durable.write_json(tmp_path / "record.json", {**store.plain(RECORD), "schema": schema})
     with pytest.raises(StoreError, match=rf"has schema {schema!r}; this pgbench reads schema {store.SCHEMA}"):
         store.read_record(tmp_path)
 

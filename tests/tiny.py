@@ -14,7 +14,7 @@ import string
 from pathlib import Path
 from typing import Any
 
-from pgbench.types import Family, Image, Request
+from pgbench.types import Dtype, Family, Image, ModelRequest, Request
 
 FAMILIES: tuple[Family, ...] = ("paligemma", "paligemma2")
 SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")  # ids 0 to 4, as in Gemma
@@ -159,3 +159,10 @@ def copied(folder: Path, target: Path) -> Path:
         else:
             (target / path.name).write_bytes(path.read_bytes())
     return target
+
+
+def load(folder: Path, dtype: Dtype = "float32", **more: Any) -> Any:
+    """The backend of a folder, on the CPU; Any, since tests look inside."""
+    from pgbench.backends.paligemma import engine
+
+    return engine(ModelRequest(model=str(folder), dtype=dtype, device="cpu", **more)).load()

@@ -98,6 +98,14 @@ def reset_process_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
+def refuse_model(request: ModelRequest, backend: str) -> None:
+    """For backends without a checkpoint: what names or shapes one would be ignored. Raises UsageError."""
+    if request.model or request.revision or request.quant != "none":
+        raise UsageError(
+            f"the {backend} backend loads no checkpoint: leave out --model, --revision and --quant"
+        )
+
+
 class TextBackend:
     """The half that backends without a model share: no device, no pixels, no likelihoods."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgbench.backends import Engine, TextBackend
+from pgbench.backends import Engine, TextBackend, refuse_model
 from pgbench.types import Checkpoint, ModelRequest, Prepared, Profile, Reply
 
 
@@ -16,7 +16,8 @@ class Oracle(TextBackend):
 
 
 def engine(request: ModelRequest) -> Engine:
-    """The oracle takes no checkpoint and no quantization; it is asked as a PaliGemma 2 mix checkpoint is."""
+    """It is asked as a PaliGemma 2 mix checkpoint is. Raises UsageError where a checkpoint is named."""
+    refuse_model(request, "oracle")
     profile = Profile(kind="mix", family="paligemma2", style=request.style)
     checkpoint = Checkpoint("oracle", None, profile, resolution=0, dtype="float32", backend="oracle")
     return Engine(checkpoint, lambda: Oracle("oracle"))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pgbench.backends import Engine, TextBackend
+from pgbench.backends import Engine, TextBackend, refuse_model
 from pgbench.errors import DataError, SampleError, UsageError
 from pgbench.keys import bytes_key
 from pgbench.types import Checkpoint, ModelRequest, Prepared, Profile, Reply, Request
@@ -32,7 +32,8 @@ class Replay(TextBackend):
 
 
 def engine(request: ModelRequest) -> Engine:
-    """Raises UsageError without --predictions, DataError for a file that holds none."""
+    """Raises UsageError without --predictions or with a checkpoint, DataError for a file that holds none."""
+    refuse_model(request, "replay")
     if request.predictions is None:
         raise UsageError("the replay backend needs --predictions FILE (JSON or JSON Lines)")
     path = Path(request.predictions)

@@ -16,6 +16,8 @@ import typer
 from pgbench.cli import run, show, tasks
 from pgbench.errors import INCOMPLETE, OK, USAGE, PgbenchError
 
+_INTERRUPTED = 130  # what typer returns, without a word, for a KeyboardInterrupt in a command
+
 app = typer.Typer(
     name="pgbench",
     help="Evaluate and benchmark PaliGemma and PaliGemma 2.",
@@ -49,6 +51,8 @@ def invoke(arguments: list[str], *, debug: bool = False) -> int:
     """Run a command; every error becomes one line on stderr and an exit code."""
     try:
         returned = app(arguments or ["--help"], prog_name="pgbench", standalone_mode=False)
+        if returned == _INTERRUPTED:
+            return _say(KeyboardInterrupt(), "interrupted", INCOMPLETE, debug)
         return (returned if isinstance(returned, int) else OK) if arguments else USAGE
     except typer.Exit as leaving:
         return leaving.exit_code

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from pgbench.cli import flags
-from pgbench.errors import INCOMPLETE, OK, DataError, UsageError, unknown
+from pgbench.errors import INCOMPLETE, OK, DataError, RunStopped, UsageError, unknown
 from pgbench.profiles import DEFAULT, EXAMPLE, SHIPPED
 from pgbench.sweep import expand
 from pgbench.types import DataRequest, DataSource, Dtype, ModelRequest, Quant, Style, Sweep
 
 if TYPE_CHECKING:  # the runner pulls in the store and the metrics; `--help` needs neither
-    from pgbench.runner import Cell, Outcome
+    from pgbench.batch import Cell
+    from pgbench.runner import Outcome
     from pgbench.types import Dataset, Task
 
 _NAME_A_CHECKPOINT = """\
@@ -95,8 +96,8 @@ class _Asked:
 
 def _cell(asked: _Asked) -> Cell:
     """Task, data and checkpoint, found and checked; no weights loaded."""
+    from pgbench.batch import Cell
     from pgbench.registry import load_backend, load_task, task_digest
-    from pgbench.runner import Cell
 
     task = load_task(asked.task)
     open_engine = load_backend(asked.backend)
@@ -182,9 +183,9 @@ def _run(cell: Cell, out: Path) -> Outcome:
                 if bar.total
                 else "no answer was given yet"
             )
-            raise KeyboardInterrupt(
-                f"{str(error) or 'interrupted'}; {kept}, the same command goes on"
-            ) from error
+            # a RunStopped, since typer makes a silent exit code 130 of a KeyboardInterrupt
+            reason = str(error) or "interrupted"
+            raise RunStopped(f"{reason}; {kept}, the same command goes on") from error
 
 
 @contextlib.contextmanager

@@ -23,6 +23,10 @@ def engine(request: ModelRequest) -> Engine:
 
     Raises UsageError, CheckpointError, HubError.
     """
+    if request.device not in ("auto", "cpu"):  # told before gigabytes are fetched; costs importing torch
+        from pgbench.backends.paligemma.load import device_of
+
+        device_of(request.device)
     checkpoint, folder = resolve(request)
     return Engine(checkpoint, lambda: _load(checkpoint, folder, request), _imports)
 

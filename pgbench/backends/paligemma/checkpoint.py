@@ -107,11 +107,21 @@ def _download(name: str, revision: str | None) -> tuple[Path, str]:
     try:
         folder, commit = fetch(name, revision, repo_type="model", patterns=_CONFIG)
     except HubError as error:
-        guess = "" if name in RELEASED else nearest(name, RELEASED)
+        guess = nearest(name, RELEASED) if _nowhere(error) and name not in RELEASED else ""
         raise HubError(f"{error}{f' (did you mean {guess}?)' if guess else ''}") from error
     _read_config(folder, name)
     folder, _ = fetch(name, commit, repo_type="model", patterns=_CONTENT)
     return folder, commit
+
+
+def _nowhere(error: HubError) -> bool:
+    """Whether the hub knows no such repository; one that is gated, or out of reach, is spelt right."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    from pgbench.sources.hub import chain
+
+    causes = [cause for cause in chain(error) if isinstance(cause, RepositoryNotFoundError)]
+    return bool(causes) and not any(isinstance(cause, GatedRepoError) for cause in causes)
 
 
 def _read_config(folder: Path, name: str) -> tuple[Family, int]:

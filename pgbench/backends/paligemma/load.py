@@ -44,7 +44,7 @@ class Loaded:
 def load(checkpoint: Checkpoint, folder: Path, request: ModelRequest) -> Loaded:
     """Raises UsageError for a device that is not there, CheckpointError for weights that cannot be used."""
     _quiet()
-    device = _device(request.device)
+    device = device_of(request.device)
     reset_process_peak()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -85,7 +85,8 @@ def _quiet() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """auto, cpu, cuda or cuda:n. Raises UsageError for what is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

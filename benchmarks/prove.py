@@ -1,0 +1,79 @@
+"""The long proofs (`make prove`): what is promised about kills, batches, start-up and quantization.
+
+Writes results/bench/prove.json. Exits 1 when a proof fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+from provenance import ROOT, provenance
+
+from pgbench.durable import write_json
+
+Figures: TypeAlias = dict[str, object]
+Proof: TypeAlias = Callable[[Path], Figures]
+
+WRITTEN = "results/bench/prove.json"
+
+
+def proofs(kills: int, slow_kills: int) -> Iterator[tuple[str, Proof]]:
+    """The name of each proof, and the function that carries it out in an empty folder."""
+    sys.path.insert(0, str(ROOT / "tests"))  # the proofs share kills.py with the tests
+    import proofs as carried
+
+    yield "start-up", carried.start_up
+    yield "killed, oracle on a slow task", partial(carried.killed_oracle, kills=slow_kills)
+    for model in carried.SHIPPED:
+        yield f"killed, {model} in float32", partial(carried.killed_checkpoint, model=model, kills=kills)
+        yield f"batch 1 and 32, {model} in float32", partial(carried.batches_agree, model=model)
+        for quant in ("none", "8bit", "4bit"):
+            yield f"quantization {quant}, {model}", partial(carried.cell, model=model, quant=quant)
+
+
+def carry_out(proof: Proof) -> Figures:
+    """The figures of a proof; those of a run that broke say why."""
+    before = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="pgbench-prove-") as work:
+        try:
+            found = proof(Path(work))
+        except RuntimeError as error:
+            found = {"error": str(error).replace(work, "WORK"), "passed": False}
+    return {**found, "took_seconds": round(time.perf_counter() - before, 1)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=10, help="of each checkpoint")
+    parser.add_argument("--slow-kills", type=int, default=50, help="of the oracle")
+    asked = parser.parse_args()
+    document: dict[str, object] = provenance("benchmarks/prove.py", WRITTEN)
+    results: dict[str, Figures] = {}
+    for name, proof in proofs(asked.kills, asked.slow_kills):
+        results[name] = carry_out(proof)
+        print(
+            f"{'passed' if results[name]['passed'] else 'FAILED'}  {name}: {_told(results[name])}", flush=True
+        )
+    passed = all(found["passed"] for found in results.values())
+    write_json(ROOT / WRITTEN, {**document, "passed": passed, "proofs": results})
+    print(f"{'all passed' if passed else 'SOME FAILED'}; written to {WRITTEN}")
+    return 0 if passed else 1
+
+
+def _told(figures: Mapping[str, object]) -> str:
+    return ", ".join(
+        f"{name} {round(value, 4) if isinstance(value, float) else value}"
+        for name, value in figures.items()
+        if name != "passed"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
