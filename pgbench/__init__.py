@@ -12,6 +12,7 @@ __all__ = [
     "Sample",
     "Task",
     "__version__",
+    "mean",
 ]
 
 
@@ -21,6 +22,10 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("pgbench")
+    if name == "mean":
+        from pgbench.metrics import mean
+
+        return mean
     if name in __all__:
         from pgbench import types
 

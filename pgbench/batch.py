@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pgbench.backends import Backend, Engine
-from pgbench.errors import SampleError, UsageError
+from pgbench.errors import SampleError, UsageError, task_code
 from pgbench.records import SampleLine
 from pgbench.tally import Tally
 from pgbench.types import Dataset, Prepared, Reply, Request, RunSpec, Sample, Task
@@ -27,13 +27,16 @@ class Cell:
 def prepare(cell: Cell, backend: Backend, sample: Sample) -> Prepared | tuple[Request, str]:
     """A prepared request, or the request with the reason why it cannot be one."""
     spec, task = cell.spec, cell.task
-    request = Request(
-        sample_id=sample.id,
-        images=sample.images,
-        prompt=task.prompt(sample, spec.checkpoint.profile, spec.variant),
-        max_new_tokens=spec.max_new_tokens,
-        gold=task.gold(sample) if sample.target is not None else None,
-    )
+    with task_code(f"task {task.name}, sample {sample.id}"):
+        request = Request(
+            sample_id=sample.id,
+            images=sample.images,
+            # the processor tokenizes its newline together with the prompt: white space before it would
+            # give other tokens than big_vision, which tokenizes the newline by itself
+            prompt=task.prompt(sample, spec.checkpoint.profile, spec.variant).rstrip(),
+            max_new_tokens=spec.max_new_tokens,
+            gold=task.gold(sample) if sample.target is not None else None,
+        )
     if sample.id in cell.dataset.missing:
         return request, "the image is missing"
     try:

@@ -11,11 +11,19 @@ from typing import Any
 from pgbench.errors import StoreError
 
 
+def exists(path: Path) -> bool:
+    """Whether a file is there. Raises StoreError where that cannot be told."""
+    try:
+        return path.is_file()
+    except OSError as error:  # a folder that may not be entered
+        raise StoreError(f"cannot read {path}: {_reason(error)}") from error
+
+
 def read_json(path: Path) -> Any:
     """A JSON document. Raises StoreError."""
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"cannot read {path}: {_reason(error)}") from error
 
 

@@ -16,8 +16,9 @@ user did not give.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 OK, REGRESSED, USAGE, INCOMPLETE = 0, 1, 2, 3  # the exit codes of every command
 
@@ -81,3 +82,27 @@ def unknown(kind: str, name: str, choices: Iterable[str], *, also: Iterable[str]
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Up to three names like this one, joined by "or"; "" if there are none."""
     return " or ".join(difflib.get_close_matches(name.lower(), list(choices), n=3, cutoff=0.6))
+
+
+@contextlib.contextmanager
+def task_code(where: str) -> Iterator[None]:
+    """Around code that a task's author wrote: whatever it raises is theirs to mend, said in one line."""
+    try:
+        yield
+    except PgbenchError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{where}: {told(error)}; it has to be mended") from error
+
+
+def told(error: BaseException) -> str:
+    """An exception's type, text and place in one line; the file's name only, not where it lies."""
+    import traceback
+    from pathlib import Path
+
+    frames = traceback.extract_tb(error.__traceback__)
+    place = (frames[-1].filename, frames[-1].lineno) if frames else ("", None)
+    text = str(error)
+    if isinstance(error, SyntaxError):
+        place, text = (error.filename or "", error.lineno), error.msg
+    return f"{type(error).__name__}: {' '.join(text.split())} ({Path(place[0]).name}, line {place[1]})"

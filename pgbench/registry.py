@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pgbench import backends
 from pgbench.backends import EngineFactory
-from pgbench.errors import UsageError, unknown
+from pgbench.errors import UsageError, told, unknown
 from pgbench.types import Task
 
 if TYPE_CHECKING:
@@ -171,7 +171,23 @@ def _task(module: ModuleType, attribute: str, label: str) -> Task:
         raise UsageError(f"{label} has no {attribute}; expected {attribute} = pgbench.types.Task(...)")
     if not isinstance(value, Task):
         raise UsageError(f"{label}: {attribute} is a {type(value).__name__}; expected a pgbench.types.Task")
+    _check(value, label)
     return value
+
+
+def _check(task: Task, label: str) -> None:
+    """What every command relies on. Raises UsageError."""
+    names = [metric.name for metric in task.metrics]
+    for found, wanted in (
+        (bool(task.sources), "a source"),
+        (bool(task.splits), "a split"),
+        (bool(names) and len(set(names)) == len(names), "metrics, each with a name of its own"),
+        (sum(metric.primary for metric in task.metrics) <= 1, "one primary metric at most"),
+        (bool(task.variants), "a variant"),
+        (task.version >= 1 and task.max_new_tokens >= 1, "version and max_new_tokens of 1 or more"),
+    ):
+        if not found:
+            raise UsageError(f"{label}: TASK needs {wanted}")
 
 
 def _file(given: str) -> Path:
@@ -180,8 +196,12 @@ def _file(given: str) -> Path:
         raise UsageError(
             f"task file {given} does not end in .py; expected the path of a .py file, or a task's name"
         )
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+    try:
+        there, folder = path.is_file(), path.is_dir()
+    except OSError as error:
+        raise UsageError(f"task file {given} cannot be read: {error.strerror}") from error
+    if not there:
+        what = "is a folder" if folder else "does not exist"
         raise UsageError(f"task file {given} {what}; expected a .py file that exports TASK")
     return path
 
@@ -211,7 +231,7 @@ def _import_module(name: str, label: str) -> ModuleType:
     try:
         return import_module(name)
     except (Exception, SystemExit) as error:  # whatever the module raises is its owner's fault, said once
-        raise UsageError(f"{label} cannot be imported: {_reason(error)}") from error
+        raise UsageError(f"{label} cannot be imported: {told(error)}") from error
 
 
 def _import_file(path: Path, label: str) -> ModuleType:
@@ -236,7 +256,7 @@ def _import_file(path: Path, label: str) -> ModuleType:
     except BaseException as error:  # Ctrl-C too: a half-run module must not be found by the next call
         del sys.modules[name]
         if isinstance(error, (Exception, SystemExit)):
-            raise UsageError(f"{label} cannot be imported: {_reason(error)}") from error
+            raise UsageError(f"{label} cannot be imported: {told(error)}") from error
         raise
     return module
 
@@ -255,16 +275,3 @@ def _loader(name: str, path: Path, content: bytes) -> Loader:
             return code
 
     return Exact(name, str(path))
-
-
-def _reason(error: BaseException) -> str:
-    """The exception's type, text and place in one line; the file's name only, not where it lies."""
-    import traceback
-
-    frames = traceback.extract_tb(error.__traceback__)
-    place = (frames[-1].filename, frames[-1].lineno) if frames else ("", None)
-    text = str(error)
-    if isinstance(error, SyntaxError):
-        place, text = (error.filename or "", error.lineno), error.msg
-    text = " ".join(text.split())
-    return f"{type(error).__name__}: {text} ({Path(place[0]).name}, line {place[1]})"

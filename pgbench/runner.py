@@ -55,22 +55,28 @@ def run(cell: Cell, runs: Path, progress: Progress = lambda done, total: None) -
     positions = order(cell.dataset.samples, seed=cell.spec.seed, limit=cell.spec.limit)
     data = _data(cell, positions)
     if (record := store.read_record(folder)) is not None:
-        store.begin(folder, cell.spec, data, record.started)  # refuses other annotations
-        return Outcome(record, folder, already_done=True)
+        return _done(cell, folder, record, data)
     planned = batches(positions, cell.spec.batch)
     with store.Samples(folder, [len(batch) for batch in planned]) as samples:
-        fresh = not store.begun(folder)
         started = store.begin(folder, cell.spec, data, _now())
         if (record := store.read_record(folder)) is not None:  # by a process that has just let go
-            return Outcome(record, folder, already_done=True)
+            return _done(cell, folder, record, data)
         try:
             record = _fill(cell, folder, samples, planned, data, started, progress)
         except PgbenchError:
-            if fresh and not samples.done:
+            if samples.fresh and not samples.done:
                 store.discard(folder)  # a checkpoint that does not load leaves nothing behind
             raise
         _finish(folder, record)
     return Outcome(record, folder, already_done=False)
+
+
+def _done(cell: Cell, folder: Path, record: RunRecord, data: Data) -> Outcome:
+    """A finished run, if it is this one: same spec, annotations and task, and the same pictures."""
+    store.refuse_other(folder, record, cell.spec, data, cell.task_digest)
+    known = {line.id: line.image for line in store.read_lines(folder) if line.image}
+    _rehash([(sample, known[sample.id]) for sample in cell.dataset.samples if sample.id in known])
+    return Outcome(record, folder, already_done=True)
 
 
 def _fill(
@@ -175,11 +181,12 @@ def _rehash(finished: Sequence[tuple[Sample, str]]) -> None:
             found = image_key([image.read() for image in sample.images])
         except OSError as error:
             raise ResumeError(
-                f"cannot resume: the image of sample {sample.id} is gone ({error.strerror})"
+                f"the image of sample {sample.id}, answered before, is gone ({error.strerror or error})"
             ) from error
         if found != known:
             raise ResumeError(
-                f"cannot resume: the image of sample {sample.id} has changed since it was answered"
+                f"the image of sample {sample.id} has changed since it was answered; "
+                "restore it, or start afresh in another --out"
             )
 
 
@@ -209,7 +216,7 @@ def _answer_all(
                     tally.add(sample, line)
                 done += len(asked)
                 progress(done, total)
-    except PgbenchError as error:
+    except (PgbenchError, OSError) as error:
         if not done:
             raise
         raise RunStopped(f"{error}; {done} of {total} answers are kept, the same command goes on") from error

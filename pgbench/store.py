@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from pgbench.durable import encode, read_json, write_json
+from pgbench.durable import encode, exists, read_json, write_json
 from pgbench.errors import ResumeError, StoreError
 from pgbench.records import Data, RunRecord, SampleLine, Stack
 from pgbench.sweep import cell_name, file_name
@@ -47,7 +47,7 @@ def plain(record: Any) -> Any:
 def read_record(folder: Path) -> RunRecord | None:
     """The finished record of a run folder, None while it has none. Raises StoreError."""
     path = folder / "record.json"
-    if not path.is_file():
+    if not exists(path):
         return None
     document = read_json(path)
     found = document.get("schema") if isinstance(document, dict) else None
@@ -69,7 +69,8 @@ def begin(folder: Path, spec: RunSpec, data: Data, started: str) -> str:
         "spec": plain(spec),
         "data": plain(data),
     }
-    if not path.is_file():
+    if not exists(path):
+        _require_no_answers(folder, path.name)
         write_json(path, document)
         return started
     stored = read_json(path)
@@ -79,14 +80,22 @@ def begin(folder: Path, spec: RunSpec, data: Data, started: str) -> str:
     return str(stored["started"])
 
 
-def begun(folder: Path) -> bool:
-    """Whether a run has left its spec here."""
-    return (folder / "spec.json").is_file()
+def refuse_other(folder: Path, record: RunRecord, spec: RunSpec, data: Data, task_digest: str) -> None:
+    """Raises ResumeError where a finished record is of another spec, other annotations or another task."""
+    stored = {
+        "spec": plain(record.spec),
+        "data": plain(record.data),
+        "task": record.stack.versions.get("task"),
+    }
+    current = {"spec": plain(spec), "data": plain(data), "task": task_digest}
+    _refuse(folder, stored, current, ("spec", "data", "task"))
 
 
 def discard(folder: Path) -> None:
     """Take away a run folder that holds no answer, and folders that are empty without it."""
     with contextlib.suppress(OSError):  # what cannot be removed is empty, and the next run uses it
+        if (folder / SAMPLES).stat().st_size:
+            return
         for name in ("spec.json", "stack.json", SAMPLES):
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
@@ -96,9 +105,10 @@ def discard(folder: Path) -> None:
 def keep_stack(folder: Path, stack: Stack) -> None:
     """Write stack.json, or refuse a stack that differs from the one that began the run (ResumeError)."""
     path = folder / "stack.json"
-    if path.is_file():
+    if exists(path):
         _refuse(folder, {"stack": read_json(path)}, {"stack": plain(stack)}, ("stack",))
     else:
+        _require_no_answers(folder, path.name)
         write_json(path, plain(stack))
 
 
@@ -124,10 +134,13 @@ class Samples:
         except OSError as error:
             raise StoreError(f"cannot write {folder}: {error.strerror}") from error
         self.done = 0  # complete batches on disk
+        self.fresh = os.fstat(self._file).st_size == 0  # no answer yet
 
     def __enter__(self) -> Samples:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it dies
+            if not os.path.samestat(os.fstat(self._file), self._path.stat()):
+                raise BlockingIOError  # another process discarded the folder in between
         except OSError as error:
             os.close(self._file)
             held = isinstance(error, BlockingIOError)  # otherwise a file system that knows no locks
@@ -205,6 +218,14 @@ def differences(stored: object, current: object, path: str) -> Iterator[str]:
         yield f"{path}: was {_short(stored)}, now {_short(current)}"
 
 
+def _require_no_answers(folder: Path, lost: str) -> None:
+    path = folder / SAMPLES
+    if exists(path) and path.stat().st_size:
+        raise StoreError(
+            f"{folder} holds answers and no {lost}; restore it, or start afresh in another --out"
+        )
+
+
 def _refuse(
     folder: Path, stored: Mapping[str, object], current: Mapping[str, object], parts: tuple[str, ...]
 ) -> None:
@@ -247,9 +268,16 @@ def _line(raw: bytes) -> SampleLine | None:
         values = json.loads(raw)
         if isinstance(values["target"], list):
             values["target"] = tuple(values["target"])
-        return SampleLine(**values)
-    except (ValueError, TypeError, KeyError):
+        line = SampleLine(**values)
+        return line if _sound(line) else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def _sound(line: SampleLine) -> bool:
+    """The fields that are computed with hold numbers, and the answer is text."""
+    numbers = [line.seconds, line.batch, *(value for sums in line.stats.values() for value in sums.values())]
+    return type(line.output) is str and all(type(number) in (float, int) for number in numbers)
 
 
 def _short(value: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from pgbench.errors import UsageError
+from pgbench.errors import ResumeError, UsageError, task_code
 from pgbench.metrics.scoring import ClusterSums, score, unit_sums
 from pgbench.records import Cost, Failure, PeakMemory, SampleLine, Score
 from pgbench.types import Metric, Sample, Sums, Task, cluster_of, sample_id
@@ -23,6 +23,7 @@ class Tally:
 
     def __init__(self, task: Task) -> None:
         self._task = task
+        self._names = {metric.name for metric in _single(task)}
         self._sums: dict[tuple[str, str, str], ClusterSums] = {}  # group name, value, metric
         self._rows: dict[tuple[str, str], list[tuple[Sample, str | None]]] = {_WHOLE: []}
         self._batches: dict[int, tuple[int, float]] = {}  # number -> answers generated, seconds
@@ -40,8 +41,10 @@ class Tally:
         return {metric.name: _sums(metric, sample, text) for metric in _single(task)}
 
     def add(self, sample: Sample, line: SampleLine) -> None:
-        """One answer, just given or read back."""
+        """One answer, just given or read back. Raises ResumeError for statistics of other metrics."""
         failed = line.error is not None
+        if line.stats.keys() != (self._names if sample.target is not None else set()):
+            raise ResumeError(f"the stored answer {line.id} is scored by {sorted(line.stats) or 'no metric'}")
         if failed:
             self.failures.append(Failure(sample.id, line.error or ""))
         generated, _ = self._batches.get(line.batch, (0, 0.0))
@@ -109,7 +112,8 @@ def _single(task: Task) -> list[Metric]:
 
 def _sums(metric: Metric, sample: Sample, text: str | None) -> Sums:
     """The statistics of one sample as plain floats, which is what JSON gives back; numpy's are welcome."""
-    given = unit_sums(metric, [(sample, text)])
+    with task_code(f"metric {metric.name}, sample {sample.id}"):
+        given = unit_sums(metric, [(sample, text)])
     try:
         found = {name: float(value) for name, value in given.items()}
     except (AttributeError, OverflowError, TypeError, ValueError):

@@ -18,6 +18,7 @@ Install = Callable[..., None]
 
 TASK_FILE = """
 from dataclasses import dataclass
+from pgbench.metrics.vqa import TEXTVQA_ACCURACY
 from pgbench.types import Pixels, Task
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,9 @@ class Own:
     x: int
 
 TASK = Task(
-    name={name!r}, version=1, title="a test", sources={{}}, splits={{"val": 1}},
+    name={name!r}, version=1, title="a test", sources={{"files": print}}, splits={{"val": 1}},
     prompt=lambda sample, profile, variant: sample.question, gold=lambda sample: "",
-    metrics=(), pixels=Pixels(antialias=True, text_len=32), max_new_tokens=8, cite="", licence="",
+    metrics=(TEXTVQA_ACCURACY,), pixels=Pixels(antialias=True, text_len=32), max_new_tokens=8, cite="", licence="",
 )
 """
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from pgbench.errors import UsageError
-from pgbench.keys import json_key
+from pgbench.keys import bytes_key, json_key
 from pgbench.records import PeakMemory, Stack
 from pgbench.types import Checkpoint, ModelRequest, Prepared, Reply, Request
 
@@ -65,13 +65,23 @@ def versions(*packages: str) -> dict[str, str]:
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "pgbench code": _code_key()}
     for package in ("pgbench", *packages):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "absent"
     return found
+
+
+def _code_key() -> str:
+    """sha256 over pgbench's own source: a version number stands still while a checkout moves."""
+    from importlib.resources import files
+    from pathlib import Path
+
+    root = Path(str(files("pgbench")))
+    sources = sorted(path for path in root.rglob("*.py"))
+    return json_key({path.relative_to(root).as_posix(): bytes_key([path.read_bytes()]) for path in sources})
 
 
 def process_peak() -> PeakMemory:

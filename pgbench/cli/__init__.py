@@ -5,7 +5,6 @@ Exit codes: 0 fine, 1 regression, 2 usage, 3 incomplete or failed.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from types import FrameType
@@ -13,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pgbench.cli import run, show, tasks
+from pgbench.cli import run, show, streams, tasks
 from pgbench.errors import INCOMPLETE, OK, USAGE, PgbenchError
 
 _INTERRUPTED = 130  # what typer returns, without a word, for a KeyboardInterrupt in a command
@@ -42,9 +41,9 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments  # taken out here so that it works before and after the command's name
     signal.signal(signal.SIGTERM, _terminated)
+    streams.open_all()
     code = invoke([argument for argument in arguments if argument != "--debug"], debug=debug)
-    _flush()
-    raise SystemExit(code)
+    raise SystemExit(max(code, streams.flush()))
 
 
 def invoke(arguments: list[str], *, debug: bool = False) -> int:
@@ -61,7 +60,7 @@ def invoke(arguments: list[str], *, debug: bool = False) -> int:
     except PgbenchError as error:
         return _say(error, str(error), error.exit_code, debug)
     except BrokenPipeError:
-        return _quiet_pipe()
+        return OK  # `streams.flush` sees to it
     except OSError as error:
         return _say(
             error, f"{error.strerror or type(error).__name__}: {error.filename or ''}", INCOMPLETE, debug
@@ -82,19 +81,6 @@ def _say(error: BaseException, text: str, code: int, debug: bool) -> int:
         traceback.print_exception(error)
     print(f"pgbench: {printable(' '.join(text.split()))}", file=sys.stderr)
     return code
-
-
-def _quiet_pipe() -> int:
-    """The reader left (`pgbench tasks | head`): nothing to say, nothing to flush at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return OK
-
-
-def _flush() -> None:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _quiet_pipe()
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

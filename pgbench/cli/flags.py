@@ -28,7 +28,9 @@ DataRevision = Annotated[str | None, typer.Option(help="Branch, tag or commit of
 Split = Annotated[str | None, typer.Option(help="[default: the split that papers report]")]
 Variant = Annotated[str | None, typer.Option(help="A task's variant.")]
 PromptStyle = Annotated[str, typer.Option(help="paligemma | official (the benchmark's authors')")]
-Limit = Annotated[int | None, typer.Option(min=1, help="At most so many samples; whole images.")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="About so many samples: whole images, in one fixed order.")
+]
 Seed = Annotated[int, typer.Option(help="Of the order of images.")]
 Backend = Annotated[str, typer.Option(help="paligemma | oracle | replay | a plugin's")]
 Predictions = Annotated[str | None, typer.Option(help="Answers for the replay backend.")]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
-from pgbench.cli import flags
-from pgbench.errors import INCOMPLETE, OK, DataError, RunStopped, UsageError, unknown
+from pgbench.cli import flags, streams
+from pgbench.errors import INCOMPLETE, OK, DataError, RunStopped, UsageError, task_code, unknown
 from pgbench.profiles import DEFAULT, EXAMPLE, SHIPPED
 from pgbench.sweep import expand
 from pgbench.types import DataRequest, DataSource, Dtype, ModelRequest, Quant, Style, Sweep
@@ -72,7 +69,7 @@ def run(
         batch=batch_size,
         max_failures=max_failures,
     )
-    with _stdout_to_stderr():  # whatever a library prints, stdout holds our document alone
+    with streams.stdout_on_stderr():
         outcome = _run(_cell(asked), out)
     _print(outcome, named=model is not None or backend != "paligemma", as_json=as_json)
     return _verdict(len(outcome.record.failures), max_failures)
@@ -106,8 +103,7 @@ def _cell(asked: _Asked) -> Cell:
         raise UsageError(unknown(f"source of {task.name}", name, task.sources))
     split = _split(task, asked.data.split)
     engine = open_engine(asked.model)
-    dataset = task.sources[name](replace(asked.data, split=split))
-    _accept_missing(dataset, asked.max_failures)
+    dataset = _dataset(task, name, replace(asked.data, split=split))
     source = DataSource(name, dataset.id, dataset.revision)
     sweep = Sweep(
         tasks=((task, asked.variant or task.variants[0], split, source),),
@@ -116,7 +112,21 @@ def _cell(asked: _Asked) -> Cell:
         seed=asked.seed,
         batch=asked.batch,
     )
-    return Cell(expand(sweep)[0], task, task_digest(asked.task), dataset, engine)
+    cell = Cell(expand(sweep)[0], task, task_digest(asked.task), dataset, engine)
+    _accept_missing(cell, asked.max_failures)
+    return cell
+
+
+def _dataset(task: Task, source: str, request: DataRequest) -> Dataset:
+    from pgbench.types import Dataset
+
+    with task_code(f"task {task.name}, source {source}"):
+        dataset: object = task.sources[source](request)
+    if not isinstance(dataset, Dataset):
+        raise UsageError(
+            f"task {task.name}, source {source} gave a {type(dataset).__name__}; expected a pgbench.Dataset"
+        )
+    return dataset
 
 
 def _default_source(task: Task, asked: _Asked) -> str:
@@ -136,13 +146,11 @@ def _has_parquet(path: Path) -> bool:
 
 
 def _split(task: Task, asked: str) -> str:
-    """The split's own name; "validation" finds "val". Raises UsageError."""
-    if not asked:
-        return next(iter(task.splits))
-    near = [name for name in task.splits if asked == name or (len(asked) > 2 and asked.startswith(name))]
-    if not near:
+    """The split's own name; "validation" is another name for "val". Raises UsageError."""
+    split = "val" if asked == "validation" and "val" in task.splits else asked or next(iter(task.splits))
+    if split not in task.splits:
         raise UsageError(unknown(f"split of {task.name}", asked, task.splits))
-    return max(near, key=len)
+    return split
 
 
 def _one_of(kind: str, value: str, literal: object) -> str:
@@ -152,13 +160,20 @@ def _one_of(kind: str, value: str, literal: object) -> str:
     return value
 
 
-def _accept_missing(dataset: Dataset, allowed: int) -> None:
-    count = len(dataset.missing)
-    if count > allowed:
+def _accept_missing(cell: Cell, allowed: int) -> None:
+    """Raises DataError where more of the samples to run lack their image than may fail."""
+    from pgbench.plan import order
+
+    samples, lacking = cell.dataset.samples, set(cell.dataset.missing)
+    if len(lacking) <= allowed:
+        return
+    chosen = [samples[position].id for position in order(samples, seed=cell.spec.seed, limit=cell.spec.limit)]
+    missing = [sample for sample in chosen if sample in lacking]
+    if len(missing) > allowed:
         raise DataError(
-            f"{dataset.id}: {count:,} of {len(dataset.samples):,} samples name an image that is not there, "
-            f"first: sample {dataset.missing[0]}; add the images, "
-            f"or accept them as failed with --max-failures {count}"
+            f"{cell.dataset.id}: {len(missing):,} of {len(chosen):,} samples name an image that is not "
+            f"there, first: sample {min(missing)}; add the images, "
+            f"or accept them as failed with --max-failures {len(missing)}"
         )
 
 
@@ -188,12 +203,6 @@ def _run(cell: Cell, out: Path) -> Outcome:
             raise RunStopped(f"{reason}; {kept}, the same command goes on") from error
 
 
-@contextlib.contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
-
-
 def _print(outcome: Outcome, *, named: bool, as_json: bool) -> None:
     from pgbench.report.render import printable, terminal
     from pgbench.report.table import caveats, of_record
@@ -207,7 +216,7 @@ def _print(outcome: Outcome, *, named: bool, as_json: bool) -> None:
             "notes": caveats(outcome.record),
             "record": plain(outcome.record),
         }
-        print(json.dumps(document, ensure_ascii=False, indent=1))
+        streams.print_json(document)
         return
     print(terminal(of_record(outcome.record)))
     print(f"{'already done' if outcome.already_done else 'record'}: {printable(str(outcome.folder))}")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import heapq
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgbench.cli import flags
+from pgbench.cli import flags, streams
 from pgbench.errors import INCOMPLETE, OK, StoreError
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def show(
     if as_json:
         answers = [store.plain(line) for line in worst]
         document = {"run": str(folder), "record": store.plain(record), "wrong": answers}
-        print(json.dumps(document, ensure_ascii=False, indent=1))
+        streams.print_json(document)
     else:
         _print(record, worst)
     return INCOMPLETE if record.failures else OK

@@ -139,6 +139,7 @@ def check_parts(paths: Sequence[str]) -> None:
 
 def local_files(path: Path, split_names: Sequence[str]) -> list[Path]:
     if path.is_file():
+        refuse_other_split(path.name, split_names)
         return [path]
     if not path.is_dir():
         raise DataError(f"{path} does not exist; expected a parquet file or a folder with parquet files")
@@ -153,6 +154,13 @@ def local_files(path: Path, split_names: Sequence[str]) -> list[Path]:
             absent(split_names, str(path), paths, "name one of these files, or take another split")
         )
     return [path / name for name in picked]
+
+
+def refuse_other_split(name: str, split_names: Sequence[str]) -> None:
+    """Raises DataError for a file whose name says another split than the one that was asked for."""
+    match = re.match(r"(train|validation|val|testdev|test|dev)(?=[-_.])", name)
+    if match is not None and match[1] not in split_names:
+        raise DataError(f"{name} is of split {match[1]}, not {split_names[-1]}: add --split {match[1]}")
 
 
 def hub_files(repo_id: str, revision: str | None, split_names: Sequence[str]) -> tuple[str, list[Path]]:
@@ -217,10 +225,13 @@ def check_parquet(file: Path, columns: Sequence[str]) -> None:
 
     try:
         there = pq.read_schema(file).names
+        rows = pq.read_metadata(file).num_rows
     except (pa.ArrowException, OSError) as exc:
         raise DataError(
             f"{file.name} is not a whole parquet file: {one_line(exc)}; download it again"
         ) from exc
+    if not rows:
+        raise DataError(f"{file.name} has no rows; download it again, or take another split")
     lacking = [column for column in columns if column not in there]
     if lacking:
         raise DataError(f"{file.name} has no column {names(lacking)}; there: {names(there)}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pgbench.backends import Backend, Engine
 from pgbench.backends.paligemma.checkpoint import resolve
+from pgbench.errors import UsageError
 from pgbench.types import ModelRequest
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ def engine(request: ModelRequest) -> Engine:
 
     Raises UsageError, CheckpointError, HubError.
     """
+    if request.predictions is not None:
+        raise UsageError("--predictions goes with --backend replay")
     if request.device not in ("auto", "cpu"):  # told before gigabytes are fetched; costs importing torch
         from pgbench.backends.paligemma.load import device_of
 

@@ -14,7 +14,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 
 from pgbench.backends import process_peak
 from pgbench.backends.paligemma.load import Loaded
-from pgbench.errors import CheckpointError, SampleError, UsageError
+from pgbench.errors import CheckpointError, SampleError, UsageError, told
 from pgbench.keys import image_key, json_key
 from pgbench.records import PeakMemory, Stack
 from pgbench.sources.images import decode
@@ -81,11 +81,25 @@ class PaliGemma:
         pictures = [_decode(image, data) for image, data in zip(request.images, encoded, strict=True)]
         batch = self._process(pictures, request.prompt)
         inputs = Inputs(batch["input_ids"][0], batch["token_type_ids"][0], batch["pixel_values"])
+        self._require_room(inputs.ids)
         images = image_key(encoded)
         key = json_key(
             {"stack": self._key, "ids": inputs.ids.tolist(), "images": images, "new": request.max_new_tokens}
         )
         return Prepared(request, inputs, len(inputs.ids), images, key)
+
+    def _require_room(self, ids: torch.Tensor) -> None:
+        """One bos, no other control token, and no more tokens than the model has positions.
+
+        Published processors cut nothing off (big_vision cuts at text_len), so a question of a megabyte
+        would take the whole batch down with it.
+        """
+        control = torch.isin(ids, torch.tensor([*self._stop, self._pad, self._tokenizer.bos_token_id]))
+        if int(control.sum()) != 1:
+            raise SampleError("the prompt holds a control token (<bos>, <eos>, <pad>) as text")
+        most = self._loaded.model.config.text_config.max_position_embeddings
+        if len(ids) > most:
+            raise SampleError(f"the prompt has {len(ids):,} tokens, the checkpoint {most:,} positions")
 
     def _process(self, pictures: Sequence[Any], prompt: str) -> Any:
         """token_type_ids are always returned and always passed on: without them the prefix is causal
@@ -181,9 +195,10 @@ def _read(image: Image) -> bytes:
     try:
         return image.read()
     except OSError as error:
-        raise SampleError(
-            f"cannot read image {image.name}: {error.strerror or type(error).__name__}"
-        ) from error
+        reason = error.strerror or type(error).__name__
+    except Exception as error:  # noqa: BLE001 - a plugin's reader; one sample must not end the run
+        reason = told(error)
+    raise SampleError(f"cannot read image {image.name}: {reason}")
 
 
 def _decode(image: Image, data: bytes) -> Any:
@@ -195,10 +210,14 @@ def _decode(image: Image, data: bytes) -> Any:
 
 def _stop_ids(model: Any) -> tuple[int, ...]:
     """End-of-sequence ids: of the generation config, else of the config; PaliGemma 2 has two (1, 107)."""
+    size = model.config.text_config.vocab_size
     for config in (model.generation_config, model.config, model.config.text_config):
         if (found := getattr(config, "eos_token_id", None)) is not None:
-            return tuple(found) if isinstance(found, list | tuple) else (int(found),)
-    raise UsageError("the checkpoint names no end-of-sequence token")
+            ids = tuple(found) if isinstance(found, list | tuple) else (found,)
+            if not ids or not all(isinstance(token, int) and 0 <= token < size for token in ids):
+                raise CheckpointError(f"eos_token_id is {found!r}; expected ids from 0 to {size - 1}")
+            return ids
+    raise CheckpointError("the checkpoint names no end-of-sequence token (eos_token_id)")
 
 
 def _pad_id(loaded: Loaded) -> int:

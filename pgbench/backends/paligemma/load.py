@@ -19,7 +19,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndByte
 
 from pgbench.backends import reset_process_peak, versions
 from pgbench.backends.paligemma.proof import prove, true_bytes
-from pgbench.errors import CheckpointError, UsageError
+from pgbench.errors import CheckpointError, UsageError, told
 from pgbench.records import Stack
 from pgbench.types import Checkpoint, ModelRequest, Quant
 
@@ -48,7 +48,8 @@ def load(checkpoint: Checkpoint, folder: Path, request: ModelRequest) -> Loaded:
     reset_process_peak()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    torch.set_float32_matmul_precision("highest")  # no TF32: float32 means float32
+    torch.set_float32_matmul_precision("highest")  # no TF32: float32 means float32,
+    torch.backends.cudnn.allow_tf32 = False  # also in SigLIP's patch convolution, where it is the default
     dtype = getattr(torch, checkpoint.dtype)
     model = _model(checkpoint, folder, device, dtype)
     processor = _processor(checkpoint, folder)
@@ -58,6 +59,9 @@ def load(checkpoint: Checkpoint, folder: Path, request: ModelRequest) -> Loaded:
     fresh = prove(model, checkpoint.quant, workarounds)
     _settle(checkpoint.id, model, processor, device, dtype)
     settled = prove(model, checkpoint.quant, workarounds)
+    if fresh.double_quant and not settled.double_quant:
+        unfolded = "the packed AVX512-BF16 path keeps the doubly quantized statistics unfolded, in bfloat16"
+        settled = replace(settled, double_quant=True, workarounds=(*workarounds, unfolded))
     stack = Stack(
         backend="paligemma",
         versions=versions(*_PACKAGES),
@@ -69,8 +73,7 @@ def load(checkpoint: Checkpoint, folder: Path, request: ModelRequest) -> Loaded:
             "text": str(model.config.text_config._attn_implementation),
             "vision": str(model.config.vision_config._attn_implementation),
         },
-        # the packed CPU path unfolds nested statistics, so their nesting shows only before the first pass
-        quantization=replace(settled, double_quant=fresh.double_quant),
+        quantization=settled,
         weight_bytes=true_bytes(model),
         numerics=_numerics(device, checkpoint.quant),
     )
@@ -213,6 +216,8 @@ def _settle(name: str, model: Any, processor: Any, device: torch.device, dtype: 
             model(**batch)
     except torch.OutOfMemoryError as error:
         raise CheckpointError(f"{name} leaves {device} no memory for one image; try --quant 4bit") from error
+    except Exception as error:  # a config that loads and does not run
+        raise CheckpointError(f"{name} cannot look at an image: {told(error)}") from error
 
 
 def _pin_threads(asked: int | None, hidden: int) -> int:
@@ -229,7 +234,10 @@ def _numerics(device: torch.device, quant: Quant) -> dict[str, str]:
     found = {"image_processor": "pil", "padding": "left", "cache": "dynamic"}
     if device.type == "cuda":
         found["cuda"] = str(torch.version.cuda)
-        found["tf32"] = str(torch.backends.cuda.matmul.allow_tf32)
+        found["cudnn"] = str(torch.backends.cudnn.version())
+        found["tf32"] = (
+            f"matmul {torch.backends.cuda.matmul.allow_tf32}, cudnn {torch.backends.cudnn.allow_tf32}"
+        )
     else:
         found["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     if quant != "none" and device.type == "cpu":
