@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -51,6 +52,19 @@ def test_every_command_is_in_the_readme() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8"))
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_task_of_the_page_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "adding-a-task.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "colours.py").write_text(example)
+    run = ["run", "--task", str(tmp_path / "colours.py"), "--out", str(tmp_path / "out"), "--json"]
+    assert invoke([*run, "--backend", "oracle"]) == 0
+    record = json.loads(capsys.readouterr().out)["record"]
+    assert (record["scores"]["accuracy"]["value"], record["scores"]["accuracy"]["n"]) == (1.0, 2)
+    assert invoke([*run, "--model", "tiny-gemma2", "--dtype", "float32"]) == 0
+    record = json.loads(capsys.readouterr().out)["record"]
+    assert (record["status"], record["scores"]["accuracy"]["n"]) == ("complete", 2)
 
 
 def test_the_rooms_of_the_architecture_page_exist() -> None:
