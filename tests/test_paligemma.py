@@ -100,6 +100,9 @@ def test_several_images_reach_their_own_row_in_their_order(model: Any) -> None:
     ("request_", "said"),
     [
         (Request("q", (tiny.picture(1),), "what is <image>?", 4), "holds the image token"),
+        (Request("q", (tiny.picture(1),), "what is <eos>?", 4), "control token"),
+        (Request("q", (tiny.picture(1),), "<bos>what?", 4), "control token"),
+        (Request("q", (tiny.picture(1),), "why? " * 9000, 4), "positions"),
         (Request("q", (), "what?", 4), "has no image"),
         (Request("q", (tiny.picture(1),), "half a pair \ud83d", 4), "not valid Unicode"),
         (Request("q", (Image("a.png", lambda: b"GIF89a"),), "what?", 4), "a.png"),

@@ -185,3 +185,17 @@ def test_which_files_are_the_validation_split(paths: list[str], picked: list[int
 def test_a_missing_part_of_a_split_is_an_error() -> None:
     with pytest.raises(DataError, match=r"1 of 3 parts are missing: data/val-00001-of-00003\.parquet"):
         pick(["data/val-00000-of-00003.parquet", "data/val-00002-of-00003.parquet"], ("val",))
+
+
+@pytest.mark.parametrize("name", ["test-00000-of-00001.parquet", "train.parquet", "testdev_0.parquet"])
+def test_one_file_of_another_split_is_refused(tmp_path: Path, name: str) -> None:
+    parquet(tmp_path / name, RECORDS[:3])
+    with pytest.raises(DataError, match=f"{name} is of split t[a-z]+, not val: add --split"):
+        TASK.sources["hub"](DataRequest("val", path=str(tmp_path / name)))
+
+
+def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
+    parquet(tmp_path / "some.parquet", RECORDS[:1])
+    pq.write_table(pq.read_table(tmp_path / "some.parquet").slice(0, 0), tmp_path / "none.parquet")
+    with pytest.raises(DataError, match=r"none\.parquet has no rows"):
+        TASK.sources["hub"](DataRequest("val", path=str(tmp_path / "none.parquet")))

@@ -28,7 +28,8 @@ class Own:
 TASK = Task(
     name={name!r}, version=1, title="a test", sources={{"files": print}}, splits={{"val": 1}},
     prompt=lambda sample, profile, variant: sample.question, gold=lambda sample: "",
-    metrics=(TEXTVQA_ACCURACY,), pixels=Pixels(antialias=True, text_len=32), max_new_tokens=8, cite="", licence="",
+    metrics=(TEXTVQA_ACCURACY,), pixels=Pixels(antialias=True, text_len=32), max_new_tokens=8,
+    cite="", licence="",
 )
 """
 

@@ -98,6 +98,10 @@ def edit_processor(**changes: object) -> Spoil:
     return spoil
 
 
+def stops(folder: Path, found: object) -> None:
+    tiny.edit_json(folder / "generation_config.json", eos_token_id=found)
+
+
 LATE: dict[str, tuple[Spoil, str]] = {
     "empty": (lambda f: cut(f, 0.0), "cannot load mine"),
     "header cut": (lambda f: cut(f, 0.001), "cannot load mine"),
@@ -112,6 +116,10 @@ LATE: dict[str, tuple[Spoil, str]] = {
     "no tokenizer": (without("tokenizer.json", "tokenizer_config.json"), "the processor of mine"),
     "no preprocessor": (without("processor_config.json"), "the processor of mine"),
     "tokenizer cut": (lambda f: (f / "tokenizer.json").write_text("{"), "the processor of mine"),
+    "no stop": (lambda f: stops(f, []), "eos_token_id is []; expected ids"),
+    "stop is text": (lambda f: stops(f, "x"), "eos_token_id is 'x'"),
+    "stop out of range": (lambda f: stops(f, [1, 999_999]), "eos_token_id is [1, 999999]"),
+    "no tokenizer config": (without("tokenizer_config.json"), "mine"),
     "other size": (edit_processor(size={"height": 448, "width": 448}), "has size {'height': 448"),
     "other length": (edit_processor(image_seq_length=1024), "image_seq_length 1024, its weights 4"),
     "other token": (lambda f: edit_config(f, image_token_index=7), "<image> token 1530, its weights 7"),

@@ -208,10 +208,10 @@ def _settle(name: str, model: Any, processor: Any, device: torch.device, dtype: 
     measured shall be what runs."""
     size = model.config.vision_config.image_size
     grey = Image.new("RGB", (size, size), (128, 128, 128))
-    batch = processor(images=[[grey]], text=["<image>a"], return_tensors="pt").to(device)
-    batch.pop("labels", None)
-    batch["pixel_values"] = batch["pixel_values"].to(dtype)
     try:
+        batch = processor(images=[[grey]], text=["<image>a"], return_tensors="pt").to(device)
+        batch.pop("labels", None)
+        batch["pixel_values"] = batch["pixel_values"].to(dtype)
         with torch.inference_mode():
             model(**batch)
     except torch.OutOfMemoryError as error:
