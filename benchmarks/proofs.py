@@ -17,6 +17,7 @@ from kills import Command, differing, kill_repeatedly, slow_task  # tests/kills.
 from pgbench import store
 from pgbench.profiles import SHIPPED as SHIPPED
 from pgbench.records import RunRecord
+from pgbench.types import DataRequest
 
 Figures: TypeAlias = dict[str, object]
 
@@ -27,6 +28,8 @@ START_UP_SECONDS = 0.25  # on an idle core
 STARTS = 7
 KILLS_A_RUN = 10
 LEAST_ACCURACY = 0.60
+MOST_CHANCE = 0.25
+ABOVE_CHANCE = 0.05  # that a model which answers from the image may keep when it is given another
 MOST_BYTES_4BIT = 0.45  # of the same layers in bfloat16, quantization state included
 SEED = 20
 
@@ -93,6 +96,44 @@ def _answers(out: Path, model: str, size: int) -> dict[str, tuple[str, int]]:
     folder = command.folder()
     lines = store.read_lines(folder) if folder else ()
     return {line.id: (line.output, line.n_prompt) for line in lines}
+
+
+SHUFFLED = """
+import dataclasses, random
+from pgbench_tasks.textvqa import TASK as TEXTVQA
+
+def shuffled(request):
+    found = TEXTVQA.sources["demo"](request)
+    others = list(found.samples)
+    random.Random("shuffled").shuffle(others)
+    pairs = zip(found.samples, others, strict=True)
+    mixed = tuple(dataclasses.replace(own, images=other.images) for own, other in pairs)
+    return dataclasses.replace(found, samples=mixed)
+
+TASK = dataclasses.replace(TEXTVQA, name="shuffled", sources={"demo": shuffled})
+"""
+
+
+def sees(work: Path, model: str) -> Figures:
+    """Held-out accuracy in float32, and what is left of it with the images shuffled among the questions."""
+    from pgbench.demo import signs
+
+    (work / "shuffled.py").write_text(SHUFFLED)
+    chance = signs.chance(signs.textvqa(DataRequest("val")).samples)
+    found = {}
+    for task in ("textvqa", str(work / "shuffled.py")):
+        flags = ("--task", task, "--source", "demo", "--model", model, "--dtype", "float32")
+        command = Command(flags, work / Path(task).stem)
+        command.finish()
+        found[task] = _record(command).scores["accuracy"].value or 0.0
+    own, shuffled = found.values()
+    return {
+        "accuracy": own,
+        "accuracy_images_shuffled": shuffled,
+        "chance": chance,
+        "n": SAMPLES,
+        "passed": own >= LEAST_ACCURACY and chance <= MOST_CHANCE and shuffled <= chance + ABOVE_CHANCE,
+    }
 
 
 def start_up(work: Path) -> Figures:

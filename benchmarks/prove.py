@@ -34,6 +34,7 @@ def proofs(kills: int, slow_kills: int) -> Iterator[tuple[str, Proof]]:
     for model in carried.SHIPPED:
         yield f"killed, {model} in float32", partial(carried.killed_checkpoint, model=model, kills=kills)
         yield f"batch 1 and 32, {model} in float32", partial(carried.batches_agree, model=model)
+        yield f"answers from the image, {model}", partial(carried.sees, model=model)
         for quant in ("none", "8bit", "4bit"):
             yield f"quantization {quant}, {model}", partial(carried.cell, model=model, quant=quant)
 
