@@ -61,6 +61,7 @@ class PeakMemory:
 
     bytes: int
     kind: Literal["device allocated", "process resident"]
+    before: int = 0  # of these, held before the checkpoint was loaded: the interpreter and its libraries
 
 
 @dataclass(frozen=True, slots=True)

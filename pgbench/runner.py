@@ -63,7 +63,7 @@ def run(cell: Cell, runs: Path, progress: Progress = lambda done, total: None) -
             return _done(cell, folder, record, data)
         try:
             record = _fill(cell, folder, samples, planned, data, started, progress)
-        except PgbenchError:
+        except (PgbenchError, KeyboardInterrupt):
             if samples.fresh and not samples.done:
                 store.discard(folder)  # a checkpoint that does not load leaves nothing behind
             raise

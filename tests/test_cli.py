@@ -168,7 +168,9 @@ def test_a_missing_image_is_told_before_the_run(
     folder = textvqa({"00aa": png(), "00bb": None})
     arguments = [*ORACLE, "--data", str(folder), "--out", str(tmp_path / "out")]
     assert invoke(arguments) == 2
-    assert "1 of 2 samples name an image that is not there, first: sample 34603" in one_line(capsys)
+    assert "1 of 2 samples name an image that is not there, first: 00bb.jpg of sample 34603" in one_line(
+        capsys
+    )
     assert invoke([*arguments, "--max-failures", "1", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["record"]["scores"]["accuracy"]["n"] == 2

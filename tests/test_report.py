@@ -15,6 +15,7 @@ from pgbench.report.table import Table, caveats, of_record, size
 from pgbench.types import Checkpoint, DataSource, Profile, RunSpec
 
 SCORE = Score(0.6004, 0.5872, 0.6136, 0.0067, 5000, 5000, 3166, 3, 0, "clustered t")
+VERSIONS = {"torch": "2.13.0", "transformers": "5.23.0", "pillow": "13.0.0"}
 SPEC = RunSpec(
     task="textvqa",
     version=1,
@@ -30,7 +31,7 @@ RECORD = RunRecord(
     schema=1,
     key=SPEC.key,
     spec=SPEC,
-    stack=Stack(backend="paligemma", versions={}, device="cuda", device_name="NVIDIA H200"),
+    stack=Stack(backend="paligemma", versions=VERSIONS, threads=8, device="cuda", device_name="NVIDIA H200"),
     data=Data("d", available=5000, published=5000, selected=5000, unscored=0, demo=False),
     scores={"accuracy": SCORE},
     groups={},
@@ -47,12 +48,14 @@ def test_the_table_of_a_full_run() -> None:
         "textvqa v1 · val · 5,000 samples from lmms-lab/textvqa@9c0699ad (hub)",
         "google/paligemma2-3b-mix-448@f00dcafe · 448 px · bfloat16 · NVIDIA H200 · batch 8",
         "",
-        "metric    score   95 % interval      n  invalid  failed",
-        "───────────────────────────────────────────────────────",
-        "accuracy  60.04  58.72 to 61.36  5,000        3       0",
-        "───────────────────────────────────────────────────────",
+        "metric    score   95 % interval      n  clusters  invalid  failed",
+        "─────────────────────────────────────────────────────────────────",
+        "accuracy  60.04  58.72 to 61.36  5,000     3,166        3       0",
+        "─────────────────────────────────────────────────────────────────",
+        "intervals: clustered t",
         "41.2 samples/s · batch of 8: p50 0.190 s, p95 0.220 s · load 12.3 s",
         "weights 6.00 GiB · peak memory 7.00 GiB (device allocated)",
+        "torch 2.13.0 · transformers 5.23.0 · 8 CPU threads",
     ]
 
 
@@ -66,11 +69,11 @@ def data(**changes: Any) -> RunRecord:
         (RECORD, None),
         (data(demo=True), "DEMO NUMBERS: drawn images"),
         (data(available=50, selected=50), "INCOMPLETE SPLIT: 50 samples here, 5,000 as published"),
-        (data(unscored=7), "7 samples have no references"),
+        (data(unscored=7), "without references, answered and not scored: 7"),
         (data(selected=100), "LIMITED to 100 of 5,000 samples"),
         (
             dataclasses.replace(RECORD, cost=dataclasses.replace(RECORD.cost, nonfinite=2)),
-            "2 samples met logits",
+            "logits that are nan or inf met by samples: 2",
         ),
         (dataclasses.replace(RECORD, failures=(Failure("17", "cut"),)), "1 failed, first: 17: cut"),
     ],

@@ -84,28 +84,35 @@ def _code_key() -> str:
     return json_key({path.relative_to(root).as_posix(): bytes_key([path.read_bytes()]) for path in sources})
 
 
-def process_peak() -> PeakMemory:
-    """The largest resident set of this process since `reset_process_peak`, or since its start."""
+def process_peak(before: int = 0) -> PeakMemory:
+    """The largest resident set of this process since `start_process_peak`, or since its start."""
     import resource
     import sys
-    from pathlib import Path
 
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return PeakMemory(int(line.split()[1]) * 1024, "process resident")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return PeakMemory(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "process resident")
+    found = _status("VmHWM")
+    if found is None:
+        unit = 1 if sys.platform == "darwin" else 1024
+        found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return PeakMemory(found, "process resident", before)
 
 
-def reset_process_peak() -> None:
-    """Start the peak afresh for this cell; only Linux can."""
+def start_process_peak() -> int:
+    """Start the peak afresh for this cell, which only Linux can; returns the bytes resident now."""
     import contextlib
     from pathlib import Path
 
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS") or 0
+
+
+def _status(name: str) -> int | None:
+    """A figure of /proc/self/status in bytes; None where there is none."""
+    from pathlib import Path
+
+    path = Path("/proc/self/status")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
 
 
 def refuse_model(request: ModelRequest, backend: str) -> None:
@@ -119,9 +126,11 @@ def refuse_model(request: ModelRequest, backend: str) -> None:
 class TextBackend:
     """The half that backends without a model share: no device, no pixels, no likelihoods."""
 
+    _before = 0  # bytes
+
     def __init__(self, name: str) -> None:
         self._name = name
-        reset_process_peak()
+        self._before = start_process_peak()
 
     def describe(self) -> Stack:
         return Stack(backend=self._name, versions=versions())
@@ -134,7 +143,7 @@ class TextBackend:
         raise UsageError(f"the {self._name} backend has no likelihoods; use --mode generate")
 
     def peak_memory(self) -> PeakMemory:
-        return process_peak()
+        return process_peak(self._before)
 
     def close(self) -> None:
         return None

@@ -29,9 +29,18 @@ app.command("tasks")(tasks.tasks)
 app.command("show")(show.show)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"pgbench {version('pgbench')}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version)] = False,
 ) -> None:
     """Evaluate and benchmark PaliGemma and PaliGemma 2."""
 

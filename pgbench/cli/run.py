@@ -167,40 +167,47 @@ def _accept_missing(cell: Cell, allowed: int) -> None:
     samples, lacking = cell.dataset.samples, set(cell.dataset.missing)
     if len(lacking) <= allowed:
         return
-    chosen = [samples[position].id for position in order(samples, seed=cell.spec.seed, limit=cell.spec.limit)]
-    missing = [sample for sample in chosen if sample in lacking]
+    chosen = [samples[position] for position in order(samples, seed=cell.spec.seed, limit=cell.spec.limit)]
+    missing = sorted((sample for sample in chosen if sample.id in lacking), key=lambda sample: sample.id)
     if len(missing) > allowed:
         raise DataError(
             f"{cell.dataset.id}: {len(missing):,} of {len(chosen):,} samples name an image that is not "
-            f"there, first: sample {min(missing)}; add the images, "
+            f"there, first: {missing[0].images[0].name} of sample {missing[0].id}; add the images, "
             f"or accept them as failed with --max-failures {len(missing)}"
         )
 
 
 def _run(cell: Cell, out: Path) -> Outcome:
     """Run with a bar on stderr, and say on interruption what is kept."""
+    import shutil
+
     from tqdm import tqdm
 
     from pgbench.runner import run as run_cell
 
-    with tqdm(unit="sample", desc=cell.spec.task, disable=None, file=sys.stderr, dynamic_ncols=True) as bar:
+    columns, rows = shutil.get_terminal_size()  # never 0, with which tqdm would show nothing
+    with tqdm(unit="sample", desc="loading", disable=None, file=sys.stderr, ncols=columns, nrows=rows) as bar:
+        kept, of = 0, 0  # a bar that is switched off does not count
 
         def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.n = done
-            bar.refresh()
+            nonlocal kept, of
+            kept, of = done, total
+            if bar.total is None:  # told once before loading: a resumed run starts where it stopped
+                bar.total, bar.initial, bar.n = total, done, done
+                bar.refresh()
+                return
+            if bar.n == bar.initial:
+                bar.unpause()  # loading is in no rate
+                bar.set_description(cell.spec.task, refresh=False)
+            bar.update(done - bar.n)
 
         try:
             return run_cell(cell, out, progress)
         except KeyboardInterrupt as error:
-            kept = (
-                f"{int(bar.n):,} of {bar.total:,} answers are kept"
-                if bar.total
-                else "no answer was given yet"
-            )
+            state = f"{kept:,} of {of:,} answers are kept" if kept else "no answer was given yet"
             # a RunStopped, since typer makes a silent exit code 130 of a KeyboardInterrupt
             reason = str(error) or "interrupted"
-            raise RunStopped(f"{reason}; {kept}, the same command goes on") from error
+            raise RunStopped(f"{reason}; {state}, the same command goes on") from error
 
 
 def _print(outcome: Outcome, *, named: bool, as_json: bool) -> None:
@@ -228,8 +235,8 @@ def _verdict(failed: int, allowed: int) -> int:
     if failed <= allowed:
         return OK
     print(
-        f"pgbench: {failed:,} samples failed, {allowed:,} allowed; see failures in record.json, "
-        f"or accept them with --max-failures {failed}",
+        f"pgbench: {failed:,} samples failed, {allowed:,} allowed; see failures in record.json: mend the "
+        f"data and start in another --out, or accept them with --max-failures {failed}",
         file=sys.stderr,
     )
     return INCOMPLETE

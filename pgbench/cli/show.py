@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pgbench.cli import flags, streams
-from pgbench.errors import INCOMPLETE, OK, StoreError
+from pgbench.errors import StoreError
 
 if TYPE_CHECKING:
     from pgbench.records import RunRecord, SampleLine
@@ -19,7 +19,7 @@ def show(
     run: Annotated[Path, typer.Argument(help="A run folder, or a file in it.")],
     wrong: Annotated[int, typer.Option(min=0, help="Also the N answers that scored lowest.")] = 0,
     as_json: flags.Json = False,
-) -> int:
+) -> None:
     """Show the record of a run, and with --wrong its worst answers."""
     from pgbench import store
 
@@ -34,7 +34,6 @@ def show(
         streams.print_json(document)
     else:
         _print(record, worst)
-    return INCOMPLETE if record.failures else OK
 
 
 def _unfinished(folder: Path) -> str:

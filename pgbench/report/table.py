@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from pgbench.records import Cost, RunRecord, Score
 from pgbench.types import Checkpoint
 
+_KINDS = {
+    "clustered t": "clustered t",
+    "wilson": "Wilson over clusters where all of them agree",
+    "bootstrap": "bootstrap over clusters",
+}
 _GIB, _MIB = 1 << 30, 1 << 20
 
 
@@ -32,9 +37,15 @@ def of_record(record: RunRecord) -> Table:
     selected = f"{record.data.selected:,} samples from {_source(record)}"
     return Table(
         title=(f"{spec.task} v{spec.version} · {spec.split} · {selected}", _checkpoint(record)),
-        columns=("metric", "score", "95 % interval", "n", "invalid", "failed"),
+        columns=("metric", "score", "95 % interval", "n", "clusters", "invalid", "failed"),
         rows=tuple(rows),
-        notes=(_speed(record.cost), _memory(record.cost), *caveats(record)),
+        notes=(
+            _intervals(record),
+            _speed(record.cost),
+            _memory(record.cost),
+            _stack(record),
+            *caveats(record),
+        ),
     )
 
 
@@ -49,11 +60,14 @@ def _row(name: str, score: Score) -> tuple[str, ...]:
     value = "undefined" if score.value is None else f"{100 * score.value:.2f}"
     known = score.low is not None and score.high is not None
     interval = f"{100 * (score.low or 0.0):.2f} to {100 * (score.high or 0.0):.2f}" if known else "none"
-    return name, value, interval, f"{score.n:,}", f"{score.invalid:,}", f"{score.failed:,}"
+    counts = (score.n, score.clusters, score.invalid, score.failed)
+    return name, value, interval, *(f"{count:,}" for count in counts)
 
 
 def _source(record: RunRecord) -> str:
     source = record.spec.source
+    if source.name == "hub" and not source.revision:
+        return f"{source.id} (local copy of the hub's layout)"
     revision = f"@{source.revision[:8]}" if source.revision else ""
     return f"{source.id}{revision} ({source.name})"
 
@@ -78,7 +92,22 @@ def _level(point: Checkpoint, record: RunRecord) -> str:
     if proof is None or point.quant == "none":
         return point.dtype
     replaced = sum(group.count for group in proof.replaced)
-    return f"{point.quant} ({proof.quant_type}, {replaced} layers, rest {point.dtype})"
+    kind = f"{proof.quant_type}, " if proof.quant_type not in (None, point.quant) else ""
+    return f"{point.quant} ({kind}{replaced} layers, rest {point.dtype})"
+
+
+def _intervals(record: RunRecord) -> str:
+    groups = (scores for values in record.groups.values() for scores in values.values())
+    shown = [*record.scores.values(), *(scores[record.primary] for scores in groups)]
+    kinds = sorted({score.interval for score in shown} - {"none"})
+    return f"intervals: {', '.join(_KINDS[kind] for kind in kinds)}" if kinds else "no intervals"
+
+
+def _stack(record: RunRecord) -> str:
+    stack = record.stack
+    shown = [name for name in ("pgbench", "torch", "transformers", "bitsandbytes") if name in stack.versions]
+    threads = [f"{stack.threads} CPU thread{'s' if stack.threads > 1 else ''}"] if stack.threads else []
+    return " · ".join([*(f"{name} {stack.versions[name]}" for name in shown), *threads])
 
 
 def _speed(cost: Cost) -> str:
@@ -92,7 +121,9 @@ def _speed(cost: Cost) -> str:
 
 def _memory(cost: Cost) -> str:
     weights = f"weights {size(cost.weight_bytes)} · " if cost.weight_bytes else ""
-    return f"{weights}peak memory {size(cost.peak_memory.bytes)} ({cost.peak_memory.kind})"
+    peak = cost.peak_memory
+    before = f", {size(peak.before)} of it before loading" if peak.before else ""
+    return f"{weights}peak memory {size(peak.bytes)} ({peak.kind}{before})"
 
 
 def caveats(record: RunRecord) -> list[str]:
@@ -107,10 +138,12 @@ def caveats(record: RunRecord) -> list[str]:
             f"INCOMPLETE SPLIT: {data.available:,} samples here, {data.published:,} as published; "
             "not comparable with published numbers"
         )
+    if spec.checkpoint.backend in ("oracle", "replay"):
+        found.append(f"NO MODEL: answers of the {spec.checkpoint.backend} backend")
     if data.unscored:
-        found.append(f"{data.unscored:,} samples have no references: answered, not scored")
+        found.append(f"without references, answered and not scored: {data.unscored:,}")
     if record.cost.nonfinite:
-        found.append(f"{record.cost.nonfinite:,} samples met logits that are nan or inf")
+        found.append(f"logits that are nan or inf met by samples: {record.cost.nonfinite:,}")
     if record.failures:
         first = record.failures[0]
         found.append(f"{len(record.failures):,} failed, first: {first.sample_id}: {first.reason}")

@@ -144,7 +144,7 @@ class PaliGemma:
     def peak_memory(self) -> PeakMemory:
         if self._loaded.device.type == "cuda":
             return PeakMemory(torch.cuda.max_memory_allocated(self._loaded.device), "device allocated")
-        return process_peak()
+        return process_peak(self._loaded.before)
 
     def close(self) -> None:
         """Let go of the weights; bitsandbytes parameters cannot be moved to the meta device."""

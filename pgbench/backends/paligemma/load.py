@@ -17,7 +17,7 @@ import transformers
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, GenerationConfig
 
-from pgbench.backends import reset_process_peak, versions
+from pgbench.backends import start_process_peak, versions
 from pgbench.backends.paligemma.proof import prove, true_bytes
 from pgbench.errors import CheckpointError, UsageError, told
 from pgbench.records import Stack
@@ -39,13 +39,14 @@ class Loaded:
     device: torch.device
     dtype: torch.dtype
     stack: Stack
+    before: int  # bytes that the process held before loading
 
 
 def load(checkpoint: Checkpoint, folder: Path, request: ModelRequest) -> Loaded:
     """Raises UsageError for a device that is not there, CheckpointError for weights that cannot be used."""
     _quiet()
     device = device_of(request.device)
-    reset_process_peak()
+    before = start_process_peak()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     torch.set_float32_matmul_precision("highest")  # no TF32: float32 means float32,
@@ -77,7 +78,7 @@ def load(checkpoint: Checkpoint, folder: Path, request: ModelRequest) -> Loaded:
         weight_bytes=true_bytes(model),
         numerics=_numerics(device, checkpoint.quant),
     )
-    return Loaded(model, processor, device, dtype, stack)
+    return Loaded(model, processor, device, dtype, stack, before)
 
 
 def _quiet() -> None:
