@@ -1,43 +1,36 @@
 """Verdicts on golden cases, computed by pgbench's public functions alone.
 
 `verdict(task, case)` judges one case, `aggregate(task, cases)` all cases of a file in file order. A case
-is {"id", "prediction", "reference": {...}}; a task that is not here raises KeyError with its name.
+is {"id", "prediction", "reference": {...}}. Each task's part is golden_<task>.py beside this file; a task
+without one raises KeyError with its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from pgbench.metrics.scoring import score
-from pgbench.metrics.vqa import TEXTVQA_ACCURACY, paper_accuracy, textvqa_accuracy
-from pgbench.types import Sample
-
-Case = Mapping[str, Any]
-
-
-def verdict(task: str, case: Case) -> dict[str, float]:
-    return VERDICTS[task](case)
+TASKS = sorted(
+    path.stem.removeprefix("golden_")
+    for path in Path(__file__).parent.glob("golden_*.py")
+    if path.stem != "golden_adapter"
+)
 
 
-def aggregate(task: str, cases: Sequence[Case]) -> dict[str, float | None]:
-    return AGGREGATES[task](cases)
+def verdict(task: str, case: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = _part(task).verdict(case)
+    return found
 
 
-def _textvqa_verdict(case: Case) -> dict[str, float]:
-    said, answers = case["prediction"], case["reference"]["answers"]
-    return {
-        "official": textvqa_accuracy(prediction=said, answers=answers),
-        "paper": paper_accuracy(prediction=said, answers=answers),
-    }
+def aggregate(task: str, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = _part(task).aggregate(cases)
+    return found
 
 
-def _textvqa_aggregate(cases: Sequence[Case]) -> dict[str, float | None]:
-    rows = ((Sample(c["id"], (), "", tuple(c["reference"]["answers"])), c["prediction"]) for c in cases)
-    return {"accuracy": score(TEXTVQA_ACCURACY, rows).value}
-
-
-VERDICTS: Mapping[str, Callable[[Case], dict[str, float]]] = {"textvqa": _textvqa_verdict}
-AGGREGATES: Mapping[str, Callable[[Sequence[Case]], dict[str, float | None]]] = {
-    "textvqa": _textvqa_aggregate
-}
+def _part(task: str) -> ModuleType:
+    if task not in TASKS:
+        raise KeyError(task)
+    return importlib.import_module(f"golden_{task}")
