@@ -170,9 +170,10 @@ def _accept_missing(cell: Cell, allowed: int) -> None:
     chosen = [samples[position] for position in order(samples, seed=cell.spec.seed, limit=cell.spec.limit)]
     missing = sorted((sample for sample in chosen if sample.id in lacking), key=lambda sample: sample.id)
     if len(missing) > allowed:
+        first = next((image.name for image in missing[0].images), "the image")
         raise DataError(
             f"{cell.dataset.id}: {len(missing):,} of {len(chosen):,} samples name an image that is not "
-            f"there, first: {missing[0].images[0].name} of sample {missing[0].id}; add the images, "
+            f"there, first: {first} of sample {missing[0].id}; add the images, "
             f"or accept them as failed with --max-failures {len(missing)}"
         )
 
