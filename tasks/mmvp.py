@@ -1,0 +1,209 @@
+"""MMVP: 150 pairs of pictures that CLIP cannot tell apart (Tong et al., CVPR 2024).
+
+Two rows with the numbers 2k-1 and 2k are a pair, and ask the same of two pictures. The pair is the unit of
+the main metric and the cluster of all. Rows are told by their number (the column Index), never by their
+place: folders and image-folder data sets list 1, 10, 100, 101, ...
+Layouts: MMVP/MMVP's own files, Questions.csv and `MMVP Images/{number}.jpg`, and the parquet copy
+lmms-lab-eval/MMVP on the hub.
+Labels: those of rows 99/100 and 279/280 are the wrong way round in the published file (tsb0601/MMVP issues 14
+and 30); lmms-lab-eval/MMVP has them put right. Split `original` is the published labelling, `corrected` the
+other; both are served from either source, by setting the labels of these four rows.
+Variants: `default` asks the bare question, as the paper does (Beyer et al. 2024, arXiv:2407.07726, appendix
+B.36); `options` adds the two options. Prompt style `official` is that of MMVP's authors, with the options in
+both variants. The paper evaluates the VQAv2 transfer and google-research/big_vision has no configuration for
+MMVP, so pixels and lengths are those of big_vision/configs/proj/paligemma/transfers/vqav2.py@0127fb6.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from pgbench.errors import DataError, unknown
+from pgbench.metrics.mmvp import LETTERS, METRICS, normalise
+from pgbench.sources.files import (
+    check_unique,
+    data_folder,
+    digest,
+    field,
+    files_in,
+    image_file,
+    kind,
+    listing,
+    names,
+    text,
+)
+from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Task
+
+Record: TypeAlias = Mapping[str, object]
+
+HUB_ID = "lmms-lab-eval/MMVP"
+SPLITS = {"original": 300, "corrected": 300}
+FIELDS = ("Index", "Question", "Options", "Correct Answer")
+TABLE, IMAGES = "Questions.csv", "MMVP Images"
+# The published labels of the rows in dispute, by lmms-eval's tasks/mmvp/README.md; corrected is the reverse.
+DISPUTED = {99: "a", 100: "b", 279: "a", 280: "b"}
+REVERSE = {"a": "b", "b": "a"}
+
+BIBTEX = """@inproceedings{tong2024eyes,
+  title     = {Eyes Wide Shut? {Exploring} the Visual Shortcomings of Multimodal {LLMs}},
+  author    = {Tong, Shengbang and Liu, Zhuang and Zhai, Yuexiang and Ma, Yi and LeCun, Yann and
+               Xie, Saining},
+  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
+  pages     = {9568--9578},
+  year      = {2024}
+}"""
+
+
+def prompt(sample: Sample, profile: Profile, variant: str) -> str:
+    """The question, with its options as published (`(a) Open (b) Closed`) where they are asked for."""
+    question = sample.question.strip()
+    if variant == "options" or profile.style == "official":
+        question = f"{question} {str(sample.fields['options']).strip()}"
+    return question if profile.style == "official" else f"answer en {question}"
+
+
+def gold(sample: Sample) -> str:
+    """The right option's text, which is what the paper's models are to print; its letter if it has none."""
+    if not isinstance(sample.target, str):
+        return ""
+    option = sample.options[LETTERS.index(sample.target)]
+    return option if normalise(option) else f"({sample.target})"
+
+
+def from_hub(request: DataRequest) -> Dataset:
+    """lmms-lab-eval/MMVP, or a folder or parquet file of its shape. Raises DataError, HubError."""
+    from pgbench.sources.parquet import parquet_rows
+
+    check_split(request)
+    rows = parquet_rows(request, HUB_ID, ("train", "test"), fields=FIELDS)
+    samples, empty = [], rows.without_image()
+    missing = []
+    for row, record in enumerate(rows.fields(*FIELDS)):
+        where = f"{rows.id} row {row}"
+        number = read_number(record, where)
+        samples.append(read_sample(record, number, rows.image(row, f"{number}.jpg"), request.split, where))
+        if row in empty:
+            missing.append(samples[-1].id)
+    return finish(samples, rows.id, rows.revision, missing)
+
+
+def from_files(request: DataRequest) -> Dataset:
+    """Questions.csv and `MMVP Images/` below --data. Raises DataError."""
+    check_split(request)
+    folder = data_folder(request.path, f"{TABLE} and {IMAGES}/")
+    samples = []
+    for line, record in enumerate(read_table(folder), 1):
+        where = f"{TABLE} row {line}"
+        number = read_number(record, where)
+        image = image_file(folder / IMAGES, f"{number}.jpg")
+        samples.append(read_sample(record, number, image, request.split, where))
+    there = files_in(folder / IMAGES)
+    return finish(samples, TABLE, None, [one.id for one in samples if one.images[0].name not in there])
+
+
+def check_split(request: DataRequest) -> None:
+    if request.split not in SPLITS:
+        raise DataError(unknown("split of mmvp", request.split, SPLITS))
+
+
+def read_table(folder: Path) -> Sequence[Record]:
+    """The rows of Questions.csv. Raises DataError: not there, unreadable, no CSV, a column missing."""
+    try:
+        content = (folder / TABLE).read_text(encoding="utf-8-sig")
+    except FileNotFoundError as exc:
+        raise DataError(f"{TABLE} is not in {folder}; there: {listing(folder)}") from exc
+    except OSError as exc:
+        raise DataError(f"{TABLE} cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise DataError(f"{TABLE} is not UTF-8; download it again") from exc
+    try:
+        reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
+        found = list(reader)
+    except csv.Error as exc:
+        raise DataError(f"{TABLE} is not CSV: {exc}; download it again") from exc
+    lacking = [column for column in FIELDS if column not in (reader.fieldnames or ())]
+    if lacking:
+        raise DataError(f"{TABLE} has no column {names(lacking)}; there: {names(reader.fieldnames or ())}")
+    return found
+
+
+def read_number(record: Record, where: str) -> int:
+    """The row's number, from 1; text in the CSV, a whole number on the hub. Raises DataError."""
+    value = field(record, "Index", where)
+    digits = str(value).strip()
+    if isinstance(value, bool) or not (digits.isascii() and digits.isdecimal()) or int(digits) < 1:
+        raise DataError(f"{where}: field 'Index' should be a whole number from 1, got {kind(value)}")
+    return int(digits)
+
+
+def read_sample(record: Record, number: int, image: Image, split: str, where: str) -> Sample:
+    """One row of either layout. Raises DataError naming the row and the field."""
+    where = f"{where} (Index {number})"
+    written = text(field(record, "Options", where), "Options", where)
+    options = read_options(written, where)
+    letter = read_letter(text(field(record, "Correct Answer", where), "Correct Answer", where), where)
+    if letter not in LETTERS[: len(options)]:
+        raise DataError(f"{where}: the answer ({letter}) is none of the {len(options)} options")
+    if number in DISPUTED:
+        letter = DISPUTED[number] if split == "original" else REVERSE[DISPUTED[number]]
+    return Sample(
+        id=str(number),
+        images=(image,),
+        question=text(field(record, "Question", where), "Question", where),
+        target=letter,
+        options=options,
+        fields={"options": written},
+        cluster=f"pair-{(number + 1) // 2}",
+    )
+
+
+def read_options(written: str, where: str) -> tuple[str, ...]:
+    """The texts of `(a) Open (b) Closed`, two or more in this order. Raises DataError.
+
+    Only the next letter in order begins an option: an option may hold other letters in brackets.
+    """
+    starts: list[tuple[int, int]] = []
+    for match in re.finditer(r"\(([a-z])\)", written, re.IGNORECASE):
+        if match[1].lower() == LETTERS[len(starts)]:
+            starts.append(match.span())
+    if len(starts) < 2 or written[: starts[0][0]].strip():
+        raise DataError(f"{where}: the options should be written '(a) ... (b) ...', got {written[:60]!r}")
+    ends = [start for start, _ in starts[1:]] + [len(written)]
+    return tuple(written[begin:end].strip() for (_, begin), end in zip(starts, ends, strict=True))
+
+
+def read_letter(written: str, where: str) -> str:
+    """The letter of `(a)`. Raises DataError."""
+    match = re.fullmatch(r"\(?([a-z])\)?", written.strip(), re.IGNORECASE)
+    if match is None:
+        raise DataError(f"{where}: the answer should be written '(a)', got {written[:60]!r}")
+    return match[1].lower()
+
+
+def finish(samples: list[Sample], name: str, revision: str | None, missing: Sequence[str]) -> Dataset:
+    """The samples in the order of their numbers, whatever order they came in."""
+    check_unique((sample.id for sample in samples), name)
+    ordered = tuple(sorted(samples, key=lambda sample: int(sample.id)))
+    return Dataset(ordered, digest(ordered), name, revision, tuple(sorted(missing, key=int)))
+
+
+TASK = Task(
+    name="mmvp",
+    version=1,
+    title="MMVP: pairs of pictures that CLIP cannot tell apart",
+    sources={"hub": from_hub, "files": from_files},
+    splits=SPLITS,
+    prompt=prompt,
+    gold=gold,
+    metrics=METRICS,
+    pixels=Pixels(antialias=True, text_len=32),
+    max_new_tokens=32,
+    cite=BIBTEX,
+    licence="MIT",
+    variants=("default", "options"),
+)
