@@ -56,12 +56,13 @@ def cluster_of(sample: Sample) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DataRequest:
-    """Where a source shall read: what --split, --data, --data-id and --data-revision said."""
+    """Where a source shall read: what --split, --data, --data-id, --data-revision and --variant said."""
 
     split: str
     path: str | None = None
     id: str | None = None
     revision: str | None = None
+    variant: str = ""  # for variants that change which images or labels a sample has; "": the default
 
 
 @dataclass(frozen=True, slots=True)

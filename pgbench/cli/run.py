@@ -103,10 +103,11 @@ def _cell(asked: _Asked) -> Cell:
         raise UsageError(unknown(f"source of {task.name}", name, task.sources))
     split = _split(task, asked.data.split)
     engine = open_engine(asked.model)
-    dataset = _dataset(task, name, replace(asked.data, split=split))
+    variant = _variant(task, asked.variant)
+    dataset = _dataset(task, name, replace(asked.data, split=split, variant=variant))
     source = DataSource(name, dataset.id, dataset.revision)
     sweep = Sweep(
-        tasks=((task, asked.variant or task.variants[0], split, source),),
+        tasks=((task, variant, split, source),),
         checkpoints=(engine.checkpoint,),
         limit=asked.limit,
         seed=asked.seed,
@@ -151,6 +152,12 @@ def _split(task: Task, asked: str) -> str:
     if split not in task.splits:
         raise UsageError(unknown(f"split of {task.name}", asked, task.splits))
     return split
+
+
+def _variant(task: Task, asked: str | None) -> str:
+    if asked is not None and asked not in task.variants:
+        raise UsageError(unknown(f"variant of {task.name}", asked, task.variants))
+    return asked or task.variants[0]
 
 
 def _one_of(kind: str, value: str, literal: object) -> str:

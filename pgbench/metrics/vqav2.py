@@ -1,0 +1,101 @@
+"""VQAv2: the official accuracy, with the table that the official script prints, and the paper's beside it.
+
+The two rules differ in periods alone (`pgbench.metrics.vqa`): the script removes the first 32 of a text,
+big_vision, which gave PaliGemma's published numbers, removes all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache, partial
+
+from pgbench.errors import DataError
+from pgbench.metrics import mean
+from pgbench.metrics.vqa import FIRST_32, PAPER_ACCURACY, _leave_one_out, _light, _need, _sums, _vqav2_text
+from pgbench.types import Metric, Sample
+
+VQA_EVAL = (
+    "GT-Vision-Lab/VQA:PythonEvaluationTools/vqaEvaluation/vqaEval.py"
+    "@a013f0043c1e2cdc995922dfe257f7149aa9af06"
+)
+GROUPS = {"answer_type": "perAnswerType", "question_type": "perQuestionType"}  # ours -> the script's
+Table = dict[str, float | dict[str, float] | None]
+
+
+def vqav2_accuracy(*, prediction: str, answers: Sequence[str]) -> float:
+    """Official VQAv2 accuracy of one answer, a fraction in [0, 1].
+
+    Where the answers, white space apart, are all the same text, the prediction must equal it to the
+    letter: case, punctuation and articles count. Otherwise all texts are normalised, and the score is
+    the mean over the answers, each left out in turn, of min(1, matches among the others / 3).
+
+    Source: GT-Vision-Lab/VQA, vqaEval.py @ a013f0043c1e, under Python 3. Before its change of 2021-03-11 the
+    script normalised predictions and answers differently; most copies of it, lmms-eval's among them, know
+    no exception for unanimous answers.
+    Deviation: none in the score; an empty list of answers, which would divide by zero there, raises
+    ValueError.
+
+    >>> vqav2_accuracy(prediction="Two!", answers=["2"] * 3 + ["3"] * 7)
+    0.9
+    >>> vqav2_accuracy(prediction="Two!", answers=["two"] * 10)
+    0.0
+    """
+    _need(answers)
+    return _leave_one_out(sum(_matches(prediction, answers)), len(answers))
+
+
+def official_table(rows: Iterable[tuple[Sample, str]]) -> Table:
+    """What `VQAEval.accuracy` holds after `evaluate`: percentages, rounded to two decimals.
+
+    Means over questions: `overall`, and by name under `perAnswerType` and `perQuestionType` (the samples'
+    groups answer_type and question_type). Samples without references are left out; over nothing, None.
+    Trap: small groups often lie between two hundredths of a percent. Rounding errors decide them, so all is
+    added in the script's order, by Python 3.11's plain sum.
+    Raises DataError where a sample's references are not a tuple of answers.
+    """
+    sums: dict[tuple[str, str], list[float]] = {}
+    for sample, text in rows:
+        if sample.target is None:
+            continue
+        if not isinstance(sample.target, tuple) or not sample.target:
+            raise DataError(f"sample {sample.id}: expected a tuple of answers, got {sample.target!r}")
+        score = _as_added(_matches(text, sample.target))
+        for group in (("", ""), *sample.groups.items()):
+            total = sums.setdefault(group, [0.0, 0])
+            total[0] += score
+            total[1] += 1
+    percent = {group: round(100 * total / n, 2) for group, (total, n) in sums.items()}
+    table: Table = {"overall": percent.get(("", ""))}
+    for ours, theirs in GROUPS.items():
+        table[theirs] = {value: number for (name, value), number in percent.items() if name == ours}
+    return table
+
+
+def _matches(prediction: str, answers: Sequence[str]) -> tuple[bool, ...]:
+    """Which of the answers the prediction equals, by the official rule."""
+    texts = [_texts(answer) for answer in answers]
+    form = 1 if len({light for light, _ in texts}) > 1 else 0
+    said = _texts(prediction)[form]
+    return tuple([text[form] == said for text in texts])
+
+
+@lru_cache(maxsize=1 << 16)
+def _texts(text: str) -> tuple[str, str]:
+    """The two forms in which texts are compared: white space apart, and normalised."""
+    light = _light(text)
+    return light, _vqav2_text(light, FIRST_32)
+
+
+@lru_cache(maxsize=1 << 12)
+def _as_added(matches: tuple[bool, ...]) -> float:
+    """The mean over the answers with the script's rounding errors: two matches give 0.6 or its neighbours."""
+    total, count = 0.0, sum(matches)
+    for match in matches:
+        total += min(1.0, (count - match) / 3)
+    return total / len(matches)
+
+
+VQAV2_ACCURACY = Metric(
+    name="accuracy", stat=partial(_sums, vqav2_accuracy), reduce=mean, source=VQA_EVAL, primary=True
+)
+METRICS = (VQAV2_ACCURACY, PAPER_ACCURACY)
