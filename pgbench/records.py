@@ -68,7 +68,7 @@ class PeakMemory:
 class Score:
     """One number with all that is needed to believe it."""
 
-    value: float | None  # a fraction for accuracies; None: undefined
+    value: float | None  # a fraction unless `number`; None: undefined
     low: float | None  # 95 % interval
     high: float | None
     stderr: float | None
@@ -78,6 +78,7 @@ class Score:
     invalid: int  # answers that could not be parsed; they are wrong
     failed: int  # samples without an answer; they are wrong
     interval: Interval = "none"
+    number: bool = False  # no fraction: never shown in percent
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class Tally:
         """Breakdown name -> value -> metric name -> score."""
         found = sorted({key[:2] for key in self._sums} | set(self._rows) - {_WHOLE})
         result: dict[str, dict[str, dict[str, Score]]] = {}
-        for name, value in (group for group in found if group != _WHOLE):
+        for name, value in sorted((group for group in found if group != _WHOLE), key=_natural):
             scores = {metric.name: self._score(metric, (name, value)) for metric in self._task.metrics}
             result.setdefault(name, {})[value] = scores
         return result
@@ -104,6 +104,12 @@ class Tally:
         if found.value is not None and not math.isfinite(found.value):
             raise UsageError(f"metric {metric.name} reduces to {found.value}; expected a number or None")
         return found
+
+
+def _natural(group: tuple[str, str]) -> tuple[str, int, str]:
+    """Values that are numbers stand in their order."""
+    name, value = group
+    return name, int(value) if value.isdecimal() else -1, value
 
 
 def _single(task: Task) -> list[Metric]:

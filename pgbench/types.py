@@ -117,7 +117,8 @@ class Metric:
     source: str  # the code or paper that defines it
     unit_of: Callable[[Sample], str] = sample_id
     failed: Callable[[Sequence[Sample]], Sums] = wrong  # the sums of a unit in which a sample failed
-    floor: float = 0.0  # what answering without looking gives, as a fraction
+    floor: float = 0.0  # what answering without looking gives
+    number: bool = False  # the value is no fraction (a distance, say) and is never shown in percent
     direction: Direction | None = "up"
     primary: bool = False
 

@@ -352,7 +352,7 @@ def test_numpy_numbers_are_welcome(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stat", "reduce", "message"),
     [
-        ({}, mean, "metric odd cannot be reduced .KeyError: 'sum'"),
+        ({}, mean, "metric odd cannot be reduced .KeyError: 'n'"),
         ({"sum": 2.0, "n": 1.0}, mean, "metric odd cannot be reduced .ValueError: .*2 over 1|sum of"),
         ({"n": 0.0}, lambda sums: 1 / sums["n"], "metric odd cannot be reduced .ZeroDivisionError"),
         ({"n": 1.0}, lambda sums: float("nan"), "metric odd reduces to nan; expected a number or None"),

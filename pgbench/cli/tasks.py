@@ -44,20 +44,23 @@ def _listed(name: str, owner: str) -> _Listed:
 
 
 def _print(found: Sequence[_Listed]) -> None:
-    from pgbench.report.render import terminal
-    from pgbench.report.table import Table
+    from pgbench.report.render import printable
 
-    rows = tuple(_row(entry.task) for entry in found if not isinstance(entry.task, str))
-    broken = tuple(f"cannot be loaded: {entry.task}" for entry in found if isinstance(entry.task, str))
-    columns = ("task", "title", "splits (samples)", "metrics (* primary)", "sources")
-    notes = (*broken, "pgbench run --task NAME runs one")
-    print(terminal(Table((f"{len(rows)} tasks",), columns, rows, notes, left=len(columns))))
+    for entry in found:
+        lines = _lines(entry.task) if not isinstance(entry.task, str) else [f"cannot be loaded: {entry.task}"]
+        print(printable(f"{entry.name}  {lines[0]}"))
+        for line in lines[1:]:
+            print(f"    {printable(line)}")
+    print("\npgbench run --task NAME runs one; * marks the primary metric")
 
 
-def _row(task: Task) -> tuple[str, ...]:
-    splits = ", ".join(f"{name} ({size:,})" for name, size in task.splits.items())
+def _lines(task: Task) -> list[str]:
+    """Title, then what can be chosen; the first split, variant and source are the defaults."""
     metrics = ", ".join(f"{metric.name}{'*' if metric.primary else ''}" for metric in task.metrics)
-    return f"{task.name} v{task.version}", task.title, splits, metrics, ", ".join(task.sources)
+    splits = ", ".join(f"{name} ({size:,})" for name, size in task.splits.items())
+    variants = [f"variants {', '.join(task.variants)}"] if len(task.variants) > 1 else []
+    rest = [f"splits   {splits}", f"metrics  {metrics}", f"sources  {', '.join(task.sources)}", *variants]
+    return [f"{task.title} (v{task.version})", *rest]
 
 
 def _document(entry: _Listed) -> dict[str, object]:

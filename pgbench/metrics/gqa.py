@@ -231,5 +231,6 @@ DISTRIBUTION = Metric(
     unit_of=_everything,
     failed=_unknown,
     direction="down",
+    number=True,
 )
 METRICS = (ACCURACY, BINARY, OPEN, CONSISTENCY, VALIDITY, PLAUSIBILITY, DISTRIBUTION)

@@ -87,9 +87,13 @@ class ClusterSums:
         Raises ValueError where a mean with direction "up" sums to less than 0 or more than its n.
         """
         ordered = [sums for _, sums in sorted(self.clusters.items())]  # the bootstrap depends on the order
+        total, samples = self.total(), self.samples
+        if metric.reduce is mean:
+            # a metric of some samples only (GQA's binary questions): the others are no trials
+            ordered = [sums for sums in ordered if sums.get("n")]
+            samples = round(total.get("n", 0.0)) if metric.unit_of is sample_id else samples
         if metric.reduce is mean and metric.direction == "up":
             _check_fractions(metric, ordered)
-        total = self.total()
         value = metric.reduce(total) if self.units else None
         low, high, stderr, interval = _interval(metric, value, ordered)
         return Score(
@@ -97,12 +101,13 @@ class ClusterSums:
             low=low,
             high=high,
             stderr=stderr,
-            n=self.samples,
+            n=samples,
             units=self.units,
             clusters=len(ordered),
             invalid=round(total.get("invalid", 0.0)),
             failed=self.failed,
             interval=interval,
+            number=metric.number,
         )
 
 

@@ -57,11 +57,12 @@ def size(count: int) -> str:
 
 
 def _row(name: str, score: Score) -> tuple[str, ...]:
-    value = "undefined" if score.value is None else f"{100 * score.value:.2f}"
+    scale = 1 if score.number else 100
+    value = "undefined" if score.value is None else f"{scale * score.value:.2f}"
     known = score.low is not None and score.high is not None
-    interval = f"{100 * (score.low or 0.0):.2f} to {100 * (score.high or 0.0):.2f}" if known else "none"
+    interval = f"{scale * (score.low or 0.0):.2f} to {scale * (score.high or 0.0):.2f}" if known else "none"
     counts = (score.n, score.clusters, score.invalid, score.failed)
-    return name, value, interval, *(f"{count:,}" for count in counts)
+    return f"{name} (no %)" if score.number else name, value, interval, *(f"{count:,}" for count in counts)
 
 
 def _source(record: RunRecord) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pgbench.errors import DataError
 from pgbench.sources.files import kind
-from pgbench.sources.json_stream import _Document
+from pgbench.sources.json_stream import Document
 
 Member = tuple[str, str, Mapping[str, object]]
 
@@ -20,7 +20,7 @@ def json_members(folder: Path, names: Sequence[str]) -> Iterator[Member]:
     """
     for name in names:
         try:
-            with _Document(folder, name) as document:
+            with Document(folder, name) as document:
                 yield from _members(document, name)
         except OSError as exc:
             raise DataError(f"{name} cannot be read: {exc.strerror}") from exc
@@ -28,7 +28,7 @@ def json_members(folder: Path, names: Sequence[str]) -> Iterator[Member]:
             raise DataError(f"{name} is not JSON: {type(exc).__name__}; download it again") from exc
 
 
-def _members(document: _Document, name: str) -> Iterator[Member]:
+def _members(document: Document, name: str) -> Iterator[Member]:
     if document.peek() != "{":
         raise DataError(f"{name}: expected an object of records by id, got {kind(document.value())}")
     empty = True

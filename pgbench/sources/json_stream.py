@@ -25,7 +25,7 @@ def json_records(folder: Path, name: str, key: str) -> Iterator[Mapping[str, obj
     Raises DataError as it comes to it: no such file, unreadable, not JSON (and where), another shape.
     """
     try:
-        with _Document(folder, name) as document:
+        with Document(folder, name) as document:
             yield from _records(document, name, key)
     except FileNotFoundError as exc:
         raise DataError(f"{name} is not in {folder}; there: {listing(folder)}") from exc
@@ -35,7 +35,7 @@ def json_records(folder: Path, name: str, key: str) -> Iterator[Mapping[str, obj
         raise DataError(f"{name} is not JSON: {type(exc).__name__}; download it again") from exc
 
 
-def _records(document: _Document, name: str, key: str) -> Iterator[Mapping[str, object]]:
+def _records(document: Document, name: str, key: str) -> Iterator[Mapping[str, object]]:
     if document.peek() != "{":
         raise DataError(f"{name}: expected an object with {key!r}, got {kind(document.value())}")
     there: list[str] = []
@@ -57,7 +57,7 @@ def _records(document: _Document, name: str, key: str) -> Iterator[Mapping[str, 
         raise DataError(f"{name}: expected an object with {key!r}, got keys {names(sorted(there))}")
 
 
-def _list(document: _Document, name: str, key: str) -> Iterator[Mapping[str, object]]:
+def _list(document: Document, name: str, key: str) -> Iterator[Mapping[str, object]]:
     index = -1
     for index in document.items("[", "]"):
         record = document.value()
@@ -68,7 +68,7 @@ def _list(document: _Document, name: str, key: str) -> Iterator[Mapping[str, obj
         raise DataError(f"{name}: {key!r} should be a list of records, got an empty list")
 
 
-class _Document:
+class Document:
     """A JSON file with a window of its text; `value` decodes what begins in the window."""
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -81,7 +81,7 @@ class _Document:
         self._utf8 = codecs.getincrementaldecoder("utf-8-sig")()
         self._decoder = json.JSONDecoder()
 
-    def __enter__(self) -> _Document:
+    def __enter__(self) -> Document:
         return self
 
     def __exit__(self, *_: object) -> None:
