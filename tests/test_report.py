@@ -31,7 +31,7 @@ RECORD = RunRecord(
     schema=1,
     key=SPEC.key,
     spec=SPEC,
-    stack=Stack(backend="paligemma", versions=VERSIONS, threads=8, device="cuda", device_name="NVIDIA H200"),
+    stack=Stack(backend="paligemma", versions=VERSIONS, threads=8, device="cuda", device_name="NVIDIA A100"),
     data=Data("d", available=5000, published=5000, selected=5000, unscored=0, demo=False),
     scores={"accuracy": SCORE},
     groups={},
@@ -46,7 +46,7 @@ RECORD = RunRecord(
 def test_the_table_of_a_full_run() -> None:
     assert terminal(of_record(RECORD)).splitlines() == [
         "textvqa v1 · val · 5,000 samples from lmms-lab/textvqa@9c0699ad (hub)",
-        "google/paligemma2-3b-mix-448@f00dcafe · 448 px · bfloat16 · NVIDIA H200 · batch 8",
+        "google/paligemma2-3b-mix-448@f00dcafe · 448 px · bfloat16 · NVIDIA A100 · batch 8",
         "",
         "metric    score   95 % interval      n  clusters  invalid  failed",
         "─────────────────────────────────────────────────────────────────",
