@@ -36,31 +36,34 @@ SEED = 20
 
 def killed_checkpoint(work: Path, model: str, kills: int) -> Figures:
     """SIGKILL at random moments of a run of a checkpoint in float32."""
-    return _killed((*DEMO, "--model", model, "--dtype", "float32", "--batch-size", "2"), work, kills)
+    return _killed(model, (*DEMO, "--model", model, "--dtype", "float32", "--batch-size", "2"), work, kills)
 
 
 def killed_oracle(work: Path, kills: int) -> Figures:
     """SIGKILL at random moments of the oracle on a task that takes its time."""
-    return _killed((*slow_task(work, 0.004), "--batch-size", "1"), work, kills)
+    return _killed("oracle", (*slow_task(work, 0.004), "--batch-size", "1"), work, kills)
 
 
-def _killed(flags: tuple[str, ...], work: Path, kills: int) -> Figures:
+def _killed(name: str, flags: tuple[str, ...], work: Path, kills: int) -> Figures:
     """In rounds of at most ten kills, each a run of its own; kills that hit nothing are made up for."""
-    generator = random.Random(SEED)
+    generator = random.Random(f"{SEED} {name}")
     whole = Command(flags, work / "whole")
-    whole.finish()
+    session = whole.finish()
     kept: list[list[int]] = []
     different: set[str] = set()
     landed = twice = 0
     while landed < kills and len(kept) < kills:
         command = Command(flags, work / f"round-{len(kept)}")
-        found = kill_repeatedly(command, min(KILLS_A_RUN, kills - landed), SAMPLES, generator)
+        found = kill_repeatedly(
+            command, min(KILLS_A_RUN, kills - landed), SAMPLES, generator, session=session
+        )
         landed += found.kills
         kept.append(found.kept)
         different.update(differing(whole.result(), command.result()))
         twice += len(command.ids()) - len(set(command.ids()))
     return {
         "kills": landed,
+        "session_seconds": round(session, 2),
         "runs": len(kept),
         "answers_kept_after_each": kept,
         "samples": len(whole.ids()),

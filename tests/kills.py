@@ -122,19 +122,26 @@ def wait_for(command: Command, process: subprocess.Popen[str], answers: int) -> 
 
 
 def kill_repeatedly(
-    command: Command, kills: int, total: int, generator: random.Random, jitter: float = 0.02
+    command: Command,
+    kills: int,
+    total: int,
+    generator: random.Random,
+    *,
+    jitter: float = 0.02,
+    session: float = 1.0,
 ) -> Killed:
     """SIGKILL at `kills` moments, each time after the same command was started again; then lets it finish.
 
     A moment: when a random number of answers is on disk, rising from kill to kill, and up to `jitter`
-    seconds later, wherever that is in a batch. Every fifth falls into the first second instead.
+    seconds later, wherever that is in a batch. Every third falls anywhere into the first `session` seconds
+    instead, loading included.
     """
     found = Killed()
     for answers in _moments(kills, total, generator):
         process = command.start()
         try:
             if answers is None:
-                time.sleep(generator.random())
+                time.sleep(generator.random() * session)
             else:
                 wait_for(command, process, max(answers, command.kept() + 1))
                 time.sleep(generator.random() * jitter)
@@ -150,7 +157,7 @@ def kill_repeatedly(
 def _moments(kills: int, total: int, generator: random.Random) -> Iterator[int | None]:
     rising = sorted(generator.randrange(total * 9 // 10) for _ in range(kills))
     for number, answers in enumerate(rising):
-        yield None if number % 5 == 4 else answers
+        yield None if number % 3 == 2 else answers
 
 
 def differing(left: dict[str, object], right: dict[str, object]) -> Sequence[str]:

@@ -5,7 +5,6 @@ The cases are copies under tests/golden. PGBENCH_GOLDEN=DIR checks another folde
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import os
@@ -16,19 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agreement import FOLDER, HERE, golden
 from golden_adapter import TASKS, aggregate, verdict
-
-HERE = Path(__file__).parent / "golden"
-# Read at import, since conftest.py clears PGBENCH_* before each test.
-FOLDER = Path(os.environ.get("PGBENCH_GOLDEN") or HERE)
-
-
-def load(task: str, folder: Path) -> dict[str, Any]:
-    """The golden file of a task, plain or compressed."""
-    plain, packed = folder / f"{task}.json", folder / f"{task}.json.gz"
-    text = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
-    data: dict[str, Any] = json.loads(text)
-    return data
 
 
 def differences(name: str, wanted: Mapping[str, float], got: Mapping[str, Any]) -> list[str]:
@@ -49,7 +37,7 @@ WANTED = {"textvqa": textvqa_wanted}
 
 @pytest.mark.parametrize("task", ["textvqa"])
 def test_every_case_and_the_aggregate_agree(task: str) -> None:
-    data = load(task, FOLDER)
+    data = golden(task, FOLDER)
     assert data["task"] == task
     assert len(data["cases"]) == data["n_cases"] > 0
     bad = [d for c in data["cases"] for d in differences(c["id"], WANTED[task](c), verdict(task, c))]
@@ -59,20 +47,20 @@ def test_every_case_and_the_aggregate_agree(task: str) -> None:
 
 
 def test_our_own_copies_are_whole() -> None:
-    sizes = {task: len(load(task, HERE)["cases"]) for task in WANTED}
+    sizes = {task: len(golden(task, HERE)["cases"]) for task in WANTED}
     assert sizes == {"textvqa": 415}
 
 
 def test_the_two_rules_differ_where_they_should() -> None:
     """Were the paper's rule an alias of the official one, the agreement above could not tell on its own."""
-    cases = load("textvqa", HERE)["cases"]
+    cases = golden("textvqa", HERE)["cases"]
     apart = [c["id"] for c in cases if len({round(v, 9) for v in verdict("textvqa", c).values()}) == 2]
     assert len(apart) == 26
 
 
 def test_another_folder_is_what_is_checked(tmp_path: Path) -> None:
     """One spoilt case in it is found and named."""
-    data = load("textvqa", HERE)
+    data = golden("textvqa", HERE)
     data["cases"][3]["expected"]["accuracy"] += 0.1
     (tmp_path / "textvqa.json").write_text(json.dumps(data))
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "aggregate_agree", __file__]

@@ -5,28 +5,14 @@ PGBENCH_GOLDEN=DIR checks another folder of the same format.
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
+from agreement import FOLDER, HERE, golden
 from golden_cmmmu import aggregate, sample, verdict
 
 from pgbench.metrics.cmmmu import PLAIN_ACCURACY, parse_blank, parse_choices, parse_judgement
-
-HERE = Path(__file__).parent / "golden"
-# Read at import, since conftest.py clears PGBENCH_* before each test.
-FOLDER = Path(os.environ.get("PGBENCH_GOLDEN") or HERE)
-
-
-def load(folder: Path) -> dict[str, Any]:
-    plain, packed = folder / "cmmmu.json", folder / "cmmmu.json.gz"
-    text = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
-    data: dict[str, Any] = json.loads(text)
-    return data
 
 
 def wanted(case: dict[str, Any]) -> float:
@@ -38,7 +24,7 @@ def wanted(case: dict[str, Any]) -> float:
 
 @pytest.fixture(scope="module")
 def data() -> dict[str, Any]:
-    return load(FOLDER)
+    return golden("cmmmu", FOLDER)
 
 
 def test_every_case_agrees(data: dict[str, Any]) -> None:
@@ -89,5 +75,5 @@ def test_the_aggregate_agrees(data: dict[str, Any]) -> None:
 
 
 def test_our_own_copy_is_whole() -> None:
-    cases = load(HERE)["cases"]
+    cases = golden("cmmmu", HERE)["cases"]
     assert (len(cases), sum(case.get("random", False) for case in cases)) == (446, 65)

@@ -5,33 +5,19 @@ The cases are a copy under tests/golden. PGBENCH_GOLDEN=DIR checks another folde
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from agreement import FOLDER, HERE, golden
 from golden_gqa import GROUPS, Case, aggregate, sample, verdict
 
 from pgbench.metrics.gqa import ACCURACY, BINARY, CONSISTENCY, OPEN, PLAUSIBILITY, VALIDITY
 from pgbench.metrics.scoring import score
 from pgbench.types import Sample
 
-HERE = Path(__file__).parent / "golden"
-# Read at import, since conftest.py clears PGBENCH_* before each test.
-FOLDER = Path(os.environ.get("PGBENCH_GOLDEN") or HERE)
 VALUES = ("accuracy", "binary", "open", "consistency", "validity", "plausibility", "distribution")
-
-
-def load(folder: Path) -> dict[str, Any]:
-    """The golden file, plain or compressed."""
-    plain, packed = folder / "gqa.json", folder / "gqa.json.gz"
-    text = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
-    data: dict[str, Any] = json.loads(text)
-    return data
 
 
 def differences(wanted: Mapping[str, float], got: Mapping[str, Any]) -> list[str]:
@@ -44,7 +30,7 @@ def differences(wanted: Mapping[str, float], got: Mapping[str, Any]) -> list[str
 
 
 def test_every_verdict_agrees() -> None:
-    data = load(FOLDER)
+    data = golden("gqa", FOLDER)
     assert data["task"] == "gqa"
     assert len(data["cases"]) == data["n_cases"] > 0
     wrong = [c["id"] for c in data["cases"] if verdict(c).get("correct") != c["expected"].get("correct")]
@@ -67,7 +53,7 @@ def facts(case: Case) -> dict[str, Any]:
 
 
 def test_every_fact_of_a_scored_case_agrees() -> None:
-    for case in load(FOLDER)["cases"]:
+    for case in golden("gqa", FOLDER)["cases"]:
         if case["expected"].get("scored") is not False:
             assert facts(case) == {k: v for k, v in case["expected"].items() if k != "consistency"}, case[
                 "id"
@@ -75,7 +61,7 @@ def test_every_fact_of_a_scored_case_agrees() -> None:
 
 
 def test_consistency_of_every_case_agrees() -> None:
-    cases = load(FOLDER)["cases"]
+    cases = golden("gqa", FOLDER)["cases"]
     rows = {one["reference"]["questionId"]: (sample(one), one["prediction"]) for one in cases}
     for case in cases:
         one, said = rows[case["reference"]["questionId"]]
@@ -92,7 +78,7 @@ def _unscored(other: Sample) -> Sample:
 
 
 def test_the_aggregate_agrees() -> None:
-    data = load(FOLDER)
+    data = golden("gqa", FOLDER)
     got, wanted = aggregate(data["cases"]), data["aggregate"]
     assert differences({name: wanted[name] for name in VALUES}, {name: got[name] for name in VALUES}) == []
     for name in GROUPS:
@@ -100,7 +86,7 @@ def test_the_aggregate_agrees() -> None:
 
 
 def test_our_own_copy_is_whole() -> None:
-    cases = load(HERE)["cases"]
+    cases = golden("gqa", HERE)["cases"]
     assert len(cases) == 450
     assert sum(not c["reference"]["isBalanced"] for c in cases) == 62
 

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import os
-from pathlib import Path
-from typing import Any
-
 import golden_mmvp
 import golden_mmvp_matching
 import pytest
+from agreement import FOLDER, HERE, golden
 from pgbench_tasks.mmvp import TASK
 
 from pgbench.metrics.mmvp import pair_accuracy
 from pgbench.types import Profile, Sample
 
-HERE = Path(__file__).parent / "golden"
-FOLDER = Path(os.environ.get("PGBENCH_GOLDEN") or HERE)  # at import: conftest.py clears PGBENCH_*
-
-
-def load(task: str, folder: Path) -> dict[str, Any]:
-    plain, packed = folder / f"{task}.json", folder / f"{task}.json.gz"
-    text = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
-    data: dict[str, Any] = json.loads(text)
-    return data
-
 
 def test_the_official_pairs_agree() -> None:
-    data = load("mmvp", FOLDER)
+    data = golden("mmvp", FOLDER)
     assert data["task"] == "mmvp"
     assert len(data["cases"]) == data["n_cases"] > 0
     wanted = data["aggregate"]["official"]["accuracy"]
@@ -37,7 +22,7 @@ def test_the_official_pairs_agree() -> None:
 
 
 def test_the_matching_rule_agrees() -> None:
-    data = load("mmvp_matching", FOLDER)
+    data = golden("mmvp_matching", FOLDER)
     assert data["task"] == "mmvp_matching"
     assert data["cases"]
     wanted = {case["id"]: case["expected"] for case in data["cases"]}
@@ -47,18 +32,18 @@ def test_the_matching_rule_agrees() -> None:
 def test_the_official_prompt_agrees() -> None:
     """With the authors' prompt style, to the letter what their code sends."""
     profile = Profile("mix", "paligemma", style="official")
-    for case in load("mmvp", FOLDER)["cases"]:
+    for case in golden("mmvp", FOLDER)["cases"]:
         reference = case["reference"]
         sample = Sample("1", (), reference["question"], "a", fields={"options": reference["options"]})
         assert TASK.prompt(sample, profile, "default") == case["expected"]["prompt"].strip()
 
 
 def test_edges_of_the_official_count() -> None:
-    edge = load("mmvp", HERE)["edge"]
+    edge = golden("mmvp", HERE)["edge"]
     assert pair_accuracy([True, True, True, False, True]) == edge["odd_number_of_lines"]["accuracy"]
     assert pair_accuracy([True]) is edge["single_line"]["accuracy"]
     assert pair_accuracy([]) is edge["empty_file"]["accuracy"]
 
 
 def test_our_own_copies_are_whole() -> None:
-    assert [len(load(task, HERE)["cases"]) for task in ("mmvp", "mmvp_matching")] == [400, 38]
+    assert [len(golden(task, HERE)["cases"]) for task in ("mmvp", "mmvp_matching")] == [400, 38]

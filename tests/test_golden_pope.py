@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
+from agreement import FOLDER, HERE, golden
 from golden_pope import aggregate, verdict
 
 from pgbench.metrics.pope import ACCURACY, F1, PRECISION, RECALL, YES_RATIO
 from pgbench.metrics.scoring import score
 from pgbench.types import Sample
 
-HERE = Path(__file__).parent / "golden"
-FOLDER = Path(os.environ.get("PGBENCH_GOLDEN") or HERE)  # at import: conftest.py clears PGBENCH_*
 METRICS = {
     "accuracy": ACCURACY,
     "precision": PRECISION,
@@ -28,13 +23,6 @@ METRICS = {
 }
 
 
-def load(folder: Path) -> dict[str, Any]:
-    plain, packed = folder / "pope.json", folder / "pope.json.gz"
-    text = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
-    data: dict[str, Any] = json.loads(text)
-    return data
-
-
 def close(wanted: float | None, got: float | None) -> bool:
     if wanted is None or got is None:
         return wanted is got
@@ -42,7 +30,7 @@ def close(wanted: float | None, got: float | None) -> bool:
 
 
 def test_every_case_agrees() -> None:
-    data = load(FOLDER)
+    data = golden("pope", FOLDER)
     assert data["task"] == "pope"
     assert len(data["cases"]) == data["n_cases"] > 0
     wanted = {
@@ -56,7 +44,7 @@ def test_every_case_agrees() -> None:
 
 
 def test_the_aggregate_of_each_setting_agrees() -> None:
-    data = load(FOLDER)
+    data = golden("pope", FOLDER)
     got = aggregate(data["cases"])
     assert set(got) == set(data["aggregate"])
     for setting, wanted in data["aggregate"].items():
@@ -66,7 +54,7 @@ def test_the_aggregate_of_each_setting_agrees() -> None:
         assert bad == {}, setting
 
 
-EDGES = load(HERE)["edge"]
+EDGES = golden("pope", HERE)["edge"]
 
 
 @pytest.mark.parametrize("name", sorted(EDGES.keys() - {"more_answers_than_labels"}))
@@ -88,6 +76,6 @@ def test_edges_give_what_the_script_gives_or_none_where_it_crashes(name: str) ->
 
 
 def test_our_own_copy_is_whole_and_tells_the_rules_apart() -> None:
-    cases = load(HERE)["cases"]
+    cases = golden("pope", HERE)["cases"]
     assert len(cases) == 420
     assert sum(len(set(verdict(case).values())) == 2 for case in cases) > 50

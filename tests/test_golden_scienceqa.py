@@ -5,26 +5,12 @@ The cases are a copy under tests/golden. PGBENCH_GOLDEN=DIR checks another folde
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from agreement import FOLDER, HERE, golden
 from golden_adapter import aggregate, verdict
-
-HERE = Path(__file__).parent / "golden"
-# Read at import, since conftest.py clears PGBENCH_* before each test.
-FOLDER = Path(os.environ.get("PGBENCH_GOLDEN") or HERE)
-
-
-def load(folder: Path) -> dict[str, Any]:
-    plain, packed = folder / "scienceqa.json", folder / "scienceqa.json.gz"
-    text = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
-    data: dict[str, Any] = json.loads(text)
-    return data
 
 
 def wanted(case: Mapping[str, Any]) -> dict[str, float]:
@@ -46,7 +32,7 @@ def differences(name: str, want: Mapping[str, float], got: Mapping[str, Any]) ->
 
 
 def test_every_case_agrees() -> None:
-    data = load(FOLDER)
+    data = golden("scienceqa", FOLDER)
     assert data["task"] == "scienceqa"
     assert len(data["cases"]) == data["n_cases"] > 0
     assert [d for c in data["cases"] for d in differences(c["id"], wanted(c), verdict("scienceqa", c))] == []
@@ -54,7 +40,7 @@ def test_every_case_agrees() -> None:
 
 def test_the_aggregate_agrees() -> None:
     """The official values are texts of two decimals, or the number -1 for a group without questions."""
-    data = load(FOLDER)
+    data = golden("scienceqa", FOLDER)
     official = data["aggregate"]["deterministic_cases_only"]
     cases = [case for case in data["cases"] if not case.get("random")]
     assert len(cases) == official["n"]
@@ -65,14 +51,14 @@ def test_the_aggregate_agrees() -> None:
 
 
 def test_all_cases_stay_between_the_official_bounds() -> None:
-    data = load(FOLDER)
+    data = golden("scienceqa", FOLDER)
     bounds = data["aggregate"]["bounds_all_cases"]
     correct = sum(verdict("scienceqa", case)["official"] for case in data["cases"])
     assert bounds["min_correct"] < correct < bounds["max_correct"]
 
 
 def test_our_own_copy_is_whole_and_tells_the_rules_apart() -> None:
-    cases = load(HERE)["cases"]
+    cases = golden("scienceqa", HERE)["cases"]
     assert len(cases) == 414
     assert sum(bool(case.get("random")) for case in cases) == 137
     certain = [verdict("scienceqa", case) for case in cases if not case.get("random")]

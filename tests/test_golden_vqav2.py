@@ -5,26 +5,12 @@ PGBENCH_GOLDEN=DIR checks another folder of the same format.
 
 from __future__ import annotations
 
-import gzip
-import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
+from agreement import FOLDER, HERE, golden
 from golden_vqav2 import aggregate, verdict
-
-HERE = Path(__file__).parent / "golden"
-# Read at import, since conftest.py clears PGBENCH_* before each test.
-FOLDER = Path(os.environ.get("PGBENCH_GOLDEN") or HERE)
-
-
-def load(folder: Path) -> dict[str, Any]:
-    plain, packed = folder / "vqav2.json", folder / "vqav2.json.gz"
-    content = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
-    data: dict[str, Any] = json.loads(content)
-    return data
 
 
 def differing(case: Mapping[str, Any]) -> list[str]:
@@ -38,14 +24,14 @@ def differing(case: Mapping[str, Any]) -> list[str]:
 
 
 def test_every_case_agrees() -> None:
-    data = load(FOLDER)
+    data = golden("vqav2", FOLDER)
     assert data["task"] == "vqav2"
     assert len(data["cases"]) == data["n_cases"] > 0
     assert [line for case in data["cases"] for line in differing(case)] == []
 
 
 def test_the_table_agrees() -> None:
-    data = load(FOLDER)
+    data = golden("vqav2", FOLDER)
     got = aggregate(data["cases"])
     assert set(got) == {"overall", "perAnswerType", "perQuestionType"}
     assert got["overall"] == pytest.approx(data["aggregate"]["overall"], abs=0.0051)
@@ -54,14 +40,14 @@ def test_the_table_agrees() -> None:
 
 
 def test_our_copy_agrees_to_the_digit() -> None:
-    data = load(HERE)
+    data = golden("vqav2", HERE)
     assert len(data["cases"]) == 420
     assert aggregate(data["cases"]) == {name: data["aggregate"][name] for name in aggregate(data["cases"])}
 
 
 def test_the_two_rules_differ_in_periods_alone() -> None:
     """Were one rule an alias of the other, the agreement above could not tell on its own."""
-    cases = load(HERE)["cases"]
+    cases = golden("vqav2", HERE)["cases"]
     apart = [case for case in cases if len({round(value, 9) for value in verdict(case).values()}) == 2]
     texts = [[case["prediction"], *(one["answer"] for one in case["reference"]["answers"])] for case in apart]
     assert apart
@@ -69,6 +55,6 @@ def test_the_two_rules_differ_in_periods_alone() -> None:
 
 
 def test_a_disagreement_is_seen() -> None:
-    case = load(HERE)["cases"][3]
+    case = golden("vqav2", HERE)["cases"][3]
     case["expected"]["accuracy_raw"] += 0.1
     assert [line.split(":")[0] for line in differing(case)] == [f"{case['id']}/official"]

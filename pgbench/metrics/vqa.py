@@ -87,12 +87,11 @@ def _plain_words(text: str) -> str:
     return " ".join(word for word in words if word not in _ARTICLES)
 
 
-# Answers repeat within and between questions. 65,536 texts are more than TextVQA's validation split has.
-@lru_cache(maxsize=1 << 16)
 def _vqav2_text(text: str, periods: int) -> str:
     return _plain_words(_unpunctuate(text, periods))
 
 
+# Answers repeat within and between questions. 65,536 texts are more than TextVQA's validation split has.
 @lru_cache(maxsize=1 << 16)
 def _textvqa_text(text: str) -> str:
     # Lower case comes first here, and ' s is split off: men's -> men 's. The contraction table therefore
@@ -101,7 +100,7 @@ def _textvqa_text(text: str) -> str:
     return _plain_words(_unpunctuate(_light(text), FIRST_32))
 
 
-def _leave_one_out(matches: int, n: int) -> float:
+def leave_one_out(matches: int, n: int) -> float:
     """The mean over n answers of min(1, matches among the other n - 1 / 3), in closed form.
 
     The originals know 10 answers only (0, 0.3, 0.6, 0.9, 1 for 0 to 4 matches) and leave out by index.
@@ -126,9 +125,9 @@ def textvqa_accuracy(*, prediction: str, answers: Sequence[str]) -> float:
     >>> textvqa_accuracy(prediction="mens", answers=["men's"] * 10)
     0.0
     """
-    _need(answers)
+    need_answers(answers)
     said = _textvqa_text(prediction)
-    return _leave_one_out(sum(_textvqa_text(answer) == said for answer in answers), len(answers))
+    return leave_one_out(sum(_textvqa_text(answer) == said for answer in answers), len(answers))
 
 
 def paper_accuracy(*, prediction: str, answers: Sequence[str]) -> float:
@@ -148,18 +147,28 @@ def paper_accuracy(*, prediction: str, answers: Sequence[str]) -> float:
     >>> paper_accuracy(prediction="Wii", answers=["wii"] * 9 + ["nintendo"])
     1.0
     """
-    return _vqav2_accuracy(prediction, answers, periods=ALL)
+    need_answers(answers)
+    return leave_one_out(sum(vqav2_matches(prediction, answers, ALL)), len(answers))
 
 
-def _vqav2_accuracy(prediction: str, answers: Sequence[str], periods: int) -> float:
-    _need(answers)
-    said, texts = _light(prediction), [_light(answer) for answer in answers]
-    if len(set(texts)) > 1:
-        said, texts = _vqav2_text(said, periods), [_vqav2_text(text, periods) for text in texts]
-    return _leave_one_out(texts.count(said), len(texts))
+def vqav2_matches(prediction: str, answers: Sequence[str], periods: int) -> tuple[bool, ...]:
+    """Which answers the prediction equals by the VQAv2 rule: to the letter where all answers, white space
+    apart, are the same text, normalised otherwise. `periods`: how many of them normalising removes."""
+    texts = [_texts(answer, periods) for answer in answers]
+    form = 1 if len({light for light, _ in texts}) > 1 else 0
+    said = _texts(prediction, periods)[form]
+    return tuple([text[form] == said for text in texts])
 
 
-def _need(answers: Sequence[str]) -> None:
+@lru_cache(maxsize=1 << 16)
+def _texts(text: str, periods: int) -> tuple[str, str]:
+    """The two forms in which texts are compared: white space apart, and normalised."""
+    light = _light(text)
+    return light, _vqav2_text(light, periods)
+
+
+def need_answers(answers: Sequence[str]) -> None:
+    """Raises ValueError where there are none."""
     if not answers:
         raise ValueError("no answers to compare with: expected at least one, ten in TextVQA and VQAv2")
 
@@ -168,7 +177,7 @@ class _Rule(Protocol):
     def __call__(self, *, prediction: str, answers: Sequence[str]) -> float: ...
 
 
-def _sums(rule: _Rule, unit: Sequence[tuple[Sample, str]]) -> Sums:
+def sums_of_one(rule: _Rule, unit: Sequence[tuple[Sample, str]]) -> Sums:
     """One sample's sums. An answer of white space counts as invalid and is scored all the same.
 
     The official rules give an empty text what it matches, and ten annotators who wrote "the", "?" or
@@ -185,8 +194,8 @@ def _sums(rule: _Rule, unit: Sequence[tuple[Sample, str]]) -> Sums:
 
 
 TEXTVQA_ACCURACY = Metric(
-    name="accuracy", stat=partial(_sums, textvqa_accuracy), reduce=mean, source=MMF, primary=True
+    name="accuracy", stat=partial(sums_of_one, textvqa_accuracy), reduce=mean, source=MMF, primary=True
 )
 PAPER_ACCURACY = Metric(
-    name="paper_accuracy", stat=partial(_sums, paper_accuracy), reduce=mean, source=BIG_VISION
+    name="paper_accuracy", stat=partial(sums_of_one, paper_accuracy), reduce=mean, source=BIG_VISION
 )

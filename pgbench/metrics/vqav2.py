@@ -11,7 +11,14 @@ from functools import lru_cache, partial
 
 from pgbench.errors import DataError
 from pgbench.metrics import mean
-from pgbench.metrics.vqa import FIRST_32, PAPER_ACCURACY, _leave_one_out, _light, _need, _sums, _vqav2_text
+from pgbench.metrics.vqa import (
+    FIRST_32,
+    PAPER_ACCURACY,
+    leave_one_out,
+    need_answers,
+    sums_of_one,
+    vqav2_matches,
+)
 from pgbench.types import Metric, Sample
 
 VQA_EVAL = (
@@ -40,8 +47,8 @@ def vqav2_accuracy(*, prediction: str, answers: Sequence[str]) -> float:
     >>> vqav2_accuracy(prediction="Two!", answers=["two"] * 10)
     0.0
     """
-    _need(answers)
-    return _leave_one_out(sum(_matches(prediction, answers)), len(answers))
+    need_answers(answers)
+    return leave_one_out(sum(vqav2_matches(prediction, answers, FIRST_32)), len(answers))
 
 
 def official_table(rows: Iterable[tuple[Sample, str]]) -> Table:
@@ -59,7 +66,7 @@ def official_table(rows: Iterable[tuple[Sample, str]]) -> Table:
             continue
         if not isinstance(sample.target, tuple) or not sample.target:
             raise DataError(f"sample {sample.id}: expected a tuple of answers, got {sample.target!r}")
-        score = _as_added(_matches(text, sample.target))
+        score = _as_added(vqav2_matches(text, sample.target, FIRST_32))
         for group in (("", ""), *sample.groups.items()):
             total = sums.setdefault(group, [0.0, 0])
             total[0] += score
@@ -69,21 +76,6 @@ def official_table(rows: Iterable[tuple[Sample, str]]) -> Table:
     for ours, theirs in GROUPS.items():
         table[theirs] = {value: number for (name, value), number in percent.items() if name == ours}
     return table
-
-
-def _matches(prediction: str, answers: Sequence[str]) -> tuple[bool, ...]:
-    """Which of the answers the prediction equals, by the official rule."""
-    texts = [_texts(answer) for answer in answers]
-    form = 1 if len({light for light, _ in texts}) > 1 else 0
-    said = _texts(prediction)[form]
-    return tuple([text[form] == said for text in texts])
-
-
-@lru_cache(maxsize=1 << 16)
-def _texts(text: str) -> tuple[str, str]:
-    """The two forms in which texts are compared: white space apart, and normalised."""
-    light = _light(text)
-    return light, _vqav2_text(light, FIRST_32)
 
 
 @lru_cache(maxsize=1 << 12)
@@ -96,6 +88,6 @@ def _as_added(matches: tuple[bool, ...]) -> float:
 
 
 VQAV2_ACCURACY = Metric(
-    name="accuracy", stat=partial(_sums, vqav2_accuracy), reduce=mean, source=VQA_EVAL, primary=True
+    name="accuracy", stat=partial(sums_of_one, vqav2_accuracy), reduce=mean, source=VQA_EVAL, primary=True
 )
 METRICS = (VQAV2_ACCURACY, PAPER_ACCURACY)
