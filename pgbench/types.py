@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -132,6 +132,21 @@ class Pixels:
 
 
 @dataclass(frozen=True, slots=True)
+class Submission:
+    """The file that a benchmark's test server takes."""
+
+    splits: Mapping[str, str]  # split that was run -> split whose ids the file must hold, every one
+    suffix: str  # ".json" | ".jsonl"
+    pieces: Callable[[Iterable[tuple[Sample, str]]], Iterator[str]]  # the file's text, bit by bit
+    server: str  # where it goes, and where the format is written down
+
+
+# A benchmark's own result file, decoded (a JSON Lines file is a list), to sample id -> raw answer.
+# Raises DataError, naming the record.
+ResultReader: TypeAlias = Callable[[object, Sequence[Sample]], Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One benchmark as a frozen value: its data, its prompts and its judgement; it knows no model."""
 
@@ -139,7 +154,7 @@ class Task:
     version: int  # rises when a prompt, a split or a score can change
     title: str
     sources: Mapping[str, Source]  # hub | files | demo
-    splits: Mapping[str, int]  # name -> published number of samples; the first is the default
+    splits: Mapping[str, int | None]  # name -> published number of samples (None: not known); first: default
     prompt: Callable[[Sample, Profile, str], str]  # (sample, profile, variant) -> prefix text
     gold: Callable[[Sample], str]  # what a perfect model prints
     metrics: tuple[Metric, ...]
@@ -150,6 +165,9 @@ class Task:
     answer: Callable[[str, Sample], str] = lambda text, sample: text.strip()  # for display only
     variants: tuple[str, ...] = ("default",)  # named choices that change the question; first: default
     modes: tuple[Mode, ...] = ("generate",)
+    submission: Submission | None = None
+    results: ResultReader | None = None  # None: records with an id and an answer, nothing of its own
+    draw: Callable[[int], Metric] | None = None  # seed -> the official script's own guesses, as one unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +211,9 @@ class DataSource:
     revision: str | None = None
 
 
+_LATER = ("metric", "official_seed")  # fields that the first records lack: left out of keys while None
+
+
 @dataclass(frozen=True, slots=True)
 class RunSpec:
     """One cell, with every choice that can move an answer. Equal key = equal run."""
@@ -209,11 +230,17 @@ class RunSpec:
     batch: int = 8  # samples a batch; batch composition can move an answer below float32
     max_new_tokens: int = 32
     images: str = IMAGE_RULE
+    metric: str | None = None  # the one metric asked for; None: all of the task
+    official_seed: int | None = None  # the official script's own draw is scored as well, with this seed
 
     @property
     def key(self) -> str:
-        """sha256 of the spec as sorted JSON: 64 hex digits."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        """sha256 of the spec as sorted JSON: 64 hex digits. What came later counts where it was chosen."""
+        chosen = dataclasses.asdict(self)
+        for name in _LATER:
+            if chosen[name] is None:
+                del chosen[name]
+        text = json.dumps(chosen, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -17,14 +17,14 @@ Rule: TypeAlias = Callable[[str, str], Iterator[str]]
 
 BY_FLOOR = {
     "ground": "types records errors profiles keys",
-    "parts": "metrics stats registry sources sweep plan tally durable store published backends",
-    "work": "runner batch report check nes demo",
+    "parts": "metrics stats registry sources submissions sweep plan tally durable store published backends",
+    "work": "runner batch report check nes demo fetch inspection evaluate_modules",
     "placement": "engines",
     "roof": "cli __init__ __main__",
 }
 FLOOR_NAMES = tuple(BY_FLOOR)
 FLOORS = {room: floor for floor, rooms in enumerate(BY_FLOOR.values()) for room in rooms.split()}
-A_TASK_MAY_IMPORT = {*BY_FLOOR["ground"].split(), "metrics", "sources"}
+A_TASK_MAY_IMPORT = {*BY_FLOOR["ground"].split(), "metrics", "sources", "submissions"}
 ENGINE = set("accelerate bitsandbytes optimum peft torch torchao transformers".split())
 HEAVY = ENGINE | set("PIL datasets evaluate matplotlib numpy pandas pyarrow scipy statsmodels".split())
 PICKLES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
@@ -32,7 +32,9 @@ PURE = re.compile(r"pgbench/(metrics/.*|stats|sweep|plan|check|report/table)\.py
 IMPURE = set("io logging os pathlib shutil socket subprocess sys tempfile time urllib".split())
 PRINTS = re.compile(r"pgbench/(cli/.*|cli\.py|__main__\.py|demo/train\.py)")
 ENGINE_DOOR = re.compile(r"pgbench/(backends/.*|demo/train\.py)")
-HEAVY_DOOR = re.compile(r"pgbench/(backends/(?!(__init__|oracle|replay)\.py).*|demo/train\.py)")
+HEAVY_DOOR = re.compile(
+    r"pgbench/(backends/(?!(__init__|oracle|replay)\.py).*|demo/train\.py|evaluate_modules/(?!__init__\.py).*)"
+)
 LONGEST_FILE, LONGEST_FUNCTION, MEDIAN_FUNCTION = 300, 60, 12
 VAGUE = {"base", "common", "helper", "helpers", "manager", "util", "utils"}
 AT_IMPORT = re.compile(

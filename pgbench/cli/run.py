@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, cast
 
-from pgbench.cli import flags, streams
-from pgbench.errors import INCOMPLETE, OK, DataError, RunStopped, UsageError, task_code, unknown
+from pgbench.cli import choices, flags, streams
+from pgbench.errors import INCOMPLETE, OK, DataError, RunStopped
 from pgbench.profiles import DEFAULT, EXAMPLE, SHIPPED
 from pgbench.sweep import expand
 from pgbench.types import DataRequest, DataSource, Dtype, ModelRequest, Quant, Style, Sweep
@@ -16,7 +16,6 @@ from pgbench.types import DataRequest, DataSource, Dtype, ModelRequest, Quant, S
 if TYPE_CHECKING:  # the runner pulls in the store and the metrics; `--help` needs neither
     from pgbench.batch import Cell
     from pgbench.runner import Outcome
-    from pgbench.types import Dataset, Task
 
 _NAME_A_CHECKPOINT = """\
 This was the embedded demo checkpoint {default}. To measure PaliGemma itself, name a checkpoint:
@@ -54,9 +53,9 @@ def run(
         model=ModelRequest(
             model=model,
             revision=revision,
-            dtype=cast(Dtype, _one_of("dtype", dtype, Dtype)),
-            quant=cast(Quant, _one_of("quant", quant, Quant)),
-            style=cast(Style, _one_of("prompt style", prompt_style, Style)),
+            dtype=cast(Dtype, choices.one_of("dtype", dtype, Dtype)),
+            quant=cast(Quant, choices.one_of("quant", quant, Quant)),
+            style=cast(Style, choices.one_of("prompt style", prompt_style, Style)),
             device=device,
             threads=threads,
             predictions=predictions,
@@ -98,13 +97,12 @@ def _cell(asked: _Asked) -> Cell:
 
     task = load_task(asked.task)
     open_engine = load_backend(asked.backend)
-    name = asked.source or _default_source(task, asked)
-    if name not in task.sources:
-        raise UsageError(unknown(f"source of {task.name}", name, task.sources))
-    split = _split(task, asked.data.split)
+    drawn = asked.model.model in (None, *SHIPPED) and not asked.model.predictions
+    name = choices.source(task, asked.source, asked.data, drawn=drawn)
+    split = choices.split(task, asked.data.split)
     engine = open_engine(asked.model)
-    variant = _variant(task, asked.variant)
-    dataset = _dataset(task, name, replace(asked.data, split=split, variant=variant))
+    variant = choices.variant(task, asked.variant)
+    dataset = choices.dataset(task, name, replace(asked.data, split=split, variant=variant))
     source = DataSource(name, dataset.id, dataset.revision)
     sweep = Sweep(
         tasks=((task, variant, split, source),),
@@ -116,55 +114,6 @@ def _cell(asked: _Asked) -> Cell:
     cell = Cell(expand(sweep)[0], task, task_digest(asked.task), dataset, engine)
     _accept_missing(cell, asked.max_failures)
     return cell
-
-
-def _dataset(task: Task, source: str, request: DataRequest) -> Dataset:
-    from pgbench.types import Dataset
-
-    with task_code(f"task {task.name}, source {source}"):
-        dataset: object = task.sources[source](request)
-    if not isinstance(dataset, Dataset):
-        raise UsageError(
-            f"task {task.name}, source {source} gave a {type(dataset).__name__}; expected a pgbench.Dataset"
-        )
-    return dataset
-
-
-def _default_source(task: Task, asked: _Asked) -> str:
-    """The demo's drawings where nothing real is named, the original files for a folder without parquet,
-    else the task's first source."""
-    data = asked.data
-    named = any((data.path, data.id, data.revision, asked.model.predictions))
-    if "demo" in task.sources and not named and asked.model.model in (None, *SHIPPED):
-        return "demo"
-    if "files" in task.sources and data.path and not _has_parquet(Path(data.path)):
-        return "files"
-    return next(iter(task.sources))
-
-
-def _has_parquet(path: Path) -> bool:
-    return path.suffix == ".parquet" or (path.is_dir() and next(path.rglob("*.parquet"), None) is not None)
-
-
-def _split(task: Task, asked: str) -> str:
-    """The split's own name; "validation" is another name for "val". Raises UsageError."""
-    split = "val" if asked == "validation" and "val" in task.splits else asked or next(iter(task.splits))
-    if split not in task.splits:
-        raise UsageError(unknown(f"split of {task.name}", asked, task.splits))
-    return split
-
-
-def _variant(task: Task, asked: str | None) -> str:
-    if asked is not None and asked not in task.variants:
-        raise UsageError(unknown(f"variant of {task.name}", asked, task.variants))
-    return asked or task.variants[0]
-
-
-def _one_of(kind: str, value: str, literal: object) -> str:
-    choices = get_args(literal)
-    if value not in choices:
-        raise UsageError(unknown(kind, value, choices))
-    return value
 
 
 def _accept_missing(cell: Cell, allowed: int) -> None:

@@ -57,7 +57,7 @@ def _print(found: Sequence[_Listed]) -> None:
 def _lines(task: Task) -> list[str]:
     """Title, then what can be chosen; the first split, variant and source are the defaults."""
     metrics = ", ".join(f"{metric.name}{'*' if metric.primary else ''}" for metric in task.metrics)
-    splits = ", ".join(f"{name} ({size:,})" for name, size in task.splits.items())
+    splits = ", ".join(f"{name} ({size:,})" if size else name for name, size in task.splits.items())
     variants = [f"variants {', '.join(task.variants)}"] if len(task.variants) > 1 else []
     rest = [f"splits   {splits}", f"metrics  {metrics}", f"sources  {', '.join(task.sources)}", *variants]
     return [f"{task.title} (v{task.version})", *rest]
