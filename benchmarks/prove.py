@@ -1,4 +1,4 @@
-"""The long proofs (`make prove`): what is promised about kills, batches, start-up and quantization.
+"""The long proofs (`make prove`): kills, VQAv2 at full size, batches, start-up, quantization.
 
 Writes results/bench/prove.json. Exits 1 when a proof fails.
 """
@@ -30,6 +30,7 @@ def proofs(kills: int, slow_kills: int) -> Iterator[tuple[str, Proof]]:
     import proofs as carried
 
     yield "start-up", carried.start_up
+    yield "VQAv2 from files, all questions, killed once", carried.whole_vqav2
     yield "killed, oracle on a slow task", partial(carried.killed_oracle, kills=slow_kills)
     for model in carried.SHIPPED:
         yield f"killed, {model} in float32", partial(carried.killed_checkpoint, model=model, kills=kills)

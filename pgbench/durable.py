@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +29,30 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, document: object) -> None:
-    """A JSON document, all of it or nothing: temporary file, fsync, rename, fsync of the folder."""
-    data = encode(document, indent=1)
+    """A JSON document, all of it or nothing."""
+    write_pieces(path, [encode(document, indent=1)])
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    """A file, all of it or nothing: temporary file, fsync, rename, fsync of the folder.
+
+    What the pieces raise passes through, and leaves the file as it was. Raises StoreError.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(data)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise StoreError(f"cannot write {path}: {_reason(error)}") from error
+        if isinstance(error, OSError):
+            raise StoreError(f"cannot write {path}: {_reason(error)}") from error
+        raise
 
 
 def encode(document: object, **style: Any) -> bytes:

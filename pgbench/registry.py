@@ -102,6 +102,17 @@ def task_digest(name_or_path: str) -> str:
     return hashlib.sha256(_read(path, f"task {name_or_path!r}")).hexdigest()
 
 
+def task_head(name_or_path: str) -> str:
+    """The docstring at the head of a task's file: its layouts, sources and deviations; "" without one.
+
+    Raises UsageError for an unknown name or a missing file.
+    """
+    import ast
+
+    path = _file(name_or_path) if is_path(name_or_path) else _source(_entry("task", name_or_path))
+    return ast.get_docstring(ast.parse(_read(path, f"task {name_or_path!r}"))) or ""
+
+
 def is_path(name_or_path: str) -> bool:
     r"""Whether --task names a file rather than an installed task.
 

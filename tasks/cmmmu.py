@@ -32,6 +32,7 @@ from pgbench.metrics.cmmmu import (
     parse_choices,
     parse_judgement,
 )
+from pgbench.metrics.draws import cmmmu_draw
 from pgbench.sources.files import (
     check_name,
     check_unique,
@@ -44,7 +45,9 @@ from pgbench.sources.files import (
     listing,
     text,
 )
-from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Task
+from pgbench.submissions import write
+from pgbench.submissions.read import whole_ids
+from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Submission, Task
 
 Record: TypeAlias = Mapping[str, object]
 
@@ -263,7 +266,8 @@ def finish(samples: Sequence[Sample], missing: Sequence[str], name: str, revisio
     check_unique((sample.id for sample in samples), name)
     # the type decides prompt and score, and a digest sees no fields
     typed = (replace(sample, context=sample.groups["type"]) for sample in samples)
-    return Dataset(tuple(samples), digest(typed), name, revision, tuple(missing))
+    placed = [replace(one, fields={**one.fields, "position": at}) for at, one in enumerate(samples)]
+    return Dataset(tuple(placed), digest(typed), name, revision, tuple(missing))
 
 
 TASK = Task(
@@ -281,4 +285,14 @@ TASK = Task(
     cite=BIBTEX,
     licence="see github.com/CMMMU-Benchmark/CMMMU",
     variants=(FIRST, ALL),
+    submission=Submission(
+        splits={"test": "test"},
+        suffix=".jsonl",
+        pieces=write.json_lines(
+            lambda one, said: {"id": int(one.id), "type": one.fields["type"], "response": said}
+        ),
+        server="the authors' evaluation server; the answers are not public, github.com/CMMMU-Benchmark/CMMMU",
+    ),
+    results=whole_ids,
+    draw=cmmmu_draw,
 )

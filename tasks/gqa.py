@@ -6,6 +6,7 @@ table of questions and a table of images for each split.
 Splits: `testdev` and `val` are the balanced questions, which alone are scored. `testdev_all` and `val_all`
 ask the unbalanced ones as well, as the official script wants it for consistency; their other numbers are
 those of the balanced questions. There are no choices for testdev, so no validity and no plausibility.
+`test`, `challenge` and `submission_all` are published without answers: run, not scored.
 Prompt: `answer en {question}`, google-research/big_vision@0127fb6,
 big_vision/configs/proj/paligemma/transfers/gqa.py: text_len 32, no antialiasing.
 Deviation: the script's grounding score is left out, since it needs attention maps over the image.
@@ -15,15 +16,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from sys import intern
 from typing import TypeAlias
 
 from pgbench.errors import DataError, unknown
-from pgbench.metrics.gqa import METRICS, steps_of, words_of
+from pgbench.metrics.gqa import METRICS, breakdowns
+from pgbench.sources.blind import blind_set
 from pgbench.sources.files import (
     check_name,
     check_unique,
@@ -36,18 +37,29 @@ from pgbench.sources.files import (
     listing,
     text,
 )
-from pgbench.sources.json_members import json_members
-from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Task
+from pgbench.sources.json_members import chunks, json_members
+from pgbench.submissions.write import json_array
+from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Submission, Task
 
 Record: TypeAlias = Mapping[str, object]
 
 HUB_ID = "lmms-lab/GQA"
-SPLITS = {"testdev": 12_578, "val": 132_062, "testdev_all": 172_174, "val_all": 2_011_853}
+SPLITS = {
+    "testdev": 12_578,
+    "val": 132_062,
+    "testdev_all": 172_174,
+    "val_all": 2_011_853,
+    "test": 95_336,
+    "challenge": 50_726,
+    "test_all": 1_340_048,
+    "challenge_all": 713_449,
+    "submission_all": 4_237_524,  # the sum of the four _all above; its own size is published nowhere
+}
+BLIND = ("test", "challenge", "submission")  # published without answers
 ALIASES = {"validation": "val"}
 NEEDED = ("id", "imageId", "question", "isBalanced", "answer")
 KNOWN = ("groups", "types", "semantic", "entailed")  # what a copy of the questions may have left out
 
-OPERATION = {"operation", "argument"}
 UNBALANCED: Mapping[str, object] = {"balanced": False}
 NO_GROUPS: Mapping[str, str] = {}
 
@@ -82,10 +94,16 @@ def from_files(request: DataRequest) -> Dataset:
     stems = [f"{tier}_balanced_questions"] if split == tier else []
     stems.append(f"{tier}_all_questions")
     folder = data_folder(request.path, f"{stems[0]}.json and images/")
-    files = next((found for stem in stems if (found := parts(folder, stem))), [])
+    files = next((found for stem in stems if (found := chunks(folder, stem))), [])
     if not files:
         raise DataError(f"{' or '.join(stems)}.json is not in {folder}; there: {listing(folder)}")
     there = files_in(folder / "images")
+    if tier in BLIND:
+        records = ((f"{name} question {key}", key, one) for name, key, one in json_members(folder, files))
+        name = files[0].split("/")[0]
+        return blind_set(
+            asked(records, split), lambda one: image_file(folder / "images", f"{one}.jpg"), there, name
+        )
     images: dict[str, Image] = {}
     samples, missing = [], []
     for name, key, record in json_members(folder, files):
@@ -97,50 +115,60 @@ def from_files(request: DataRequest) -> Dataset:
         samples.append(read_sample(key, record, where, image))
         if image.name not in there:
             missing.append(key)
-    chosen = with_choices(samples, folder, parts(folder, f"{tier}_choices"))
+    chosen = with_choices(samples, folder, chunks(folder, f"{tier}_choices"))
     return finish(chosen, files[0].split("/")[0], None, tuple(missing))
 
 
 def from_hub(request: DataRequest) -> Dataset:
-    """lmms-lab/GQA, or a folder of its shape, balanced splits alone. Raises DataError, HubError."""
-    from pgbench.sources.parquet import parquet_rows
+    """lmms-lab/GQA or a folder of its shape; of scored splits the balanced. Raises DataError, HubError."""
+    from pgbench.sources.parquet import bring, parquet_rows
 
     split = split_of(request)
-    if split.endswith("_all"):
+    blind = split.removesuffix("_all") in BLIND
+    if split.endswith("_all") and not blind:
         raise DataError(
             f"split {split} is for consistency, and hub copies of GQA hold entailed questions as plain "
             "text; use the original files with --source files"
         )
     if request.path is not None and Path(request.path).is_file():
         raise DataError(f"{request.path} is one file; GQA needs a folder with questions and images")
-    config = (f"{split}_balanced_instructions",)
-    first = parquet_rows(request, HUB_ID, config, fields=NEEDED, images=())
-    pinned = DataRequest(request.split, request.path, request.id, first.revision or request.revision)
-    fields = (*NEEDED, *(one for one in KNOWN if one in columns(first.folder, config[0])))
-    rows = parquet_rows(pinned, HUB_ID, config, fields=fields, images=())
-    pictures = parquet_rows(pinned, HUB_ID, (f"{split}_balanced_images",), fields=("id",))
+    stem = split if split.endswith("_all") else f"{split}_balanced"
+    config, images = (f"{stem}_instructions",), (f"{stem}_images",)
+    pinned = bring(request, HUB_ID, (*config, *images))
+    needed, known = (NEEDED[:-1], ()) if blind else (NEEDED, KNOWN)
+    rows = parquet_rows(pinned, HUB_ID, config, fields=needed, images=(), optional=known)
+    pictures = parquet_rows(pinned, HUB_ID, images, fields=("id",))
     at = {one["id"]: index for index, one in enumerate(pictures.fields("id"))}
     empty = pictures.without_image()
+
+    def picture(one: str) -> Image:
+        return pictures.image(at[one], f"{one}.jpg") if one in at else Image(f"{one}.jpg", absent)
+
+    records = keyed(rows.stream(), rows.id)
+    if blind:
+        there = {f"{one}.jpg" for one, row in at.items() if row not in empty}
+        return blind_set(asked(records, split), picture, there, rows.id, rows.revision)
     samples, missing = [], []
-    for index, record in enumerate(rows.fields(*fields)):
-        where = f"{rows.id} row {index}"
+    for where, key, record in records:
         image_id = image_of(record, where)
-        key = text(field(record, "id", where), "id", where)
-        row = at.get(image_id, -1)
-        image = pictures.image(row, f"{image_id}.jpg") if row >= 0 else Image(f"{image_id}.jpg", absent)
-        samples.append(read_sample(key, record, f"{where} (id {key})", image))
-        if row < 0 or row in empty:
+        samples.append(read_sample(key, record, where, picture(image_id)))
+        if image_id not in at or at[image_id] in empty:
             missing.append(key)
     return finish(samples, rows.id, rows.revision, tuple(missing))
 
 
-def columns(folder: Path, config: str) -> Sequence[str]:
-    """The columns of the first parquet file of a config that `parquet_rows` has found in this folder."""
-    import pyarrow.parquet as pq
+def keyed(rows: Iterable[Record], name: str) -> Iterator[tuple[str, str, Record]]:
+    """(where, id, record) of the hub's rows. Raises DataError."""
+    for index, record in enumerate(rows):
+        key = text(field(record, "id", f"{name} row {index}"), "id", f"{name} row {index}")
+        yield f"{name} row {index} (id {key})", key, record
 
-    files = sorted(one for one in folder.glob("*.parquet") if config in f"{folder.name}/{one.name}")
-    found: Sequence[str] = pq.read_schema(files[0]).names if files else ()
-    return found
+
+def asked(records: Iterable[tuple[str, str, Record]], split: str) -> Iterator[tuple[str, str, str]]:
+    """(id, image id, question) of records without answers. Raises DataError."""
+    for where, key, record in records:
+        if split.endswith("_all") or is_balanced(record, where):
+            yield key, image_of(record, where), text(field(record, "question", where), "question", where)
 
 
 def absent() -> bytes:
@@ -152,15 +180,6 @@ def split_of(request: DataRequest) -> str:
     if split not in SPLITS:
         raise DataError(unknown("split of gqa", request.split, SPLITS))
     return split
-
-
-def parts(folder: Path, stem: str) -> list[str]:
-    """stem.json, or the chunks in stem/ in the order of their numbers, as the official script looks."""
-    if (folder / f"{stem}.json").is_file():
-        return [f"{stem}.json"]
-    found = (path.name for path in (folder / stem).glob(f"{stem}_*.json"))
-    chunks = sorted(found, key=lambda name: ([int(one) for one in re.findall(r"\d+", name)], name))
-    return [f"{stem}/{name}" for name in chunks]
 
 
 def image_of(record: Record, where: str) -> str:
@@ -188,7 +207,7 @@ def read_sample(key: str, record: Record, where: str, image: Image) -> Sample:
         question=question,
         target=intern(text(field(record, "answer", where), "answer", where)),
         fields={"balanced": True, **facts(record, where)} if scored else UNBALANCED,
-        groups=breakdowns(record, question) if scored else NO_GROUPS,
+        groups={k: intern(v) for k, v in breakdowns(record, question).items()} if scored else NO_GROUPS,
         cluster=image.name.removesuffix(".jpg"),
     )
 
@@ -206,20 +225,6 @@ def facts(record: Record, where: str) -> dict[str, object]:
         found["global"] = intern(text(groups["global"], "groups.global", where))
     if isinstance(entailed, list):
         found["entailed"] = tuple(text(one, "entailed", where) for one in entailed)
-    return found
-
-
-def breakdowns(record: Record, question: str) -> dict[str, str]:
-    """The official breakdowns, as far as the record tells."""
-    found = {"words": intern(str(words_of(question)))}
-    types, semantic = record.get("types"), record.get("semantic")
-    if isinstance(types, dict):
-        both = {name: types.get(name) for name in ("structural", "semantic")}
-        found |= {name: intern(value) for name, value in both.items() if isinstance(value, str)}
-    if isinstance(semantic, list) and all(
-        isinstance(one, dict) and one.keys() >= OPERATION for one in semantic
-    ):
-        found["steps"] = intern(str(steps_of(semantic)))
     return found
 
 
@@ -281,5 +286,11 @@ TASK = Task(
     pixels=Pixels(antialias=False, text_len=32),
     max_new_tokens=32,
     cite=BIBTEX,
-    licence="CC BY 4.0",
+    licence="see https://cs.stanford.edu/people/dorarad/gqa; the copy on the hub says MIT",
+    submission=Submission(
+        splits=dict.fromkeys(SPLITS, "submission_all"),
+        suffix=".json",
+        pieces=json_array(lambda one, said: {"questionId": one.id, "prediction": said}),
+        server="EvalAI, the GQA challenge (225 when this was written), https://eval.ai/web/challenges",
+    ),
 )

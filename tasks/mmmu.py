@@ -22,9 +22,12 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from pgbench.errors import DataError, unknown
+from pgbench.metrics.draws import mmmu_draw
 from pgbench.metrics.mmmu import ACCURACY, PLAIN_ACCURACY, letters, open_accuracy, parse_choice
 from pgbench.sources.files import check_unique, digest, field, kind, text
-from pgbench.types import DataRequest, Dataset, Pixels, Profile, Sample, Task
+from pgbench.submissions.read import response_first
+from pgbench.submissions.write import json_object
+from pgbench.types import DataRequest, Dataset, Pixels, Profile, Sample, Submission, Task
 
 Record: TypeAlias = Mapping[str, object]
 
@@ -89,6 +92,14 @@ def answer(said: str, sample: Sample) -> str:
     return (parse_choice(said, sample.options) or "?") if sample.options else said.strip()
 
 
+def submitted(sample: Sample, said: str) -> str:
+    """A letter for multiple choice, the text as decoded for an open question: what main_eval_only.py takes.
+
+    An answer that names no choice is "", which equals no letter; the authors' parser would draw one.
+    """
+    return (parse_choice(said, sample.options) or "") if sample.options else said
+
+
 def from_hub(request: DataRequest) -> Dataset:
     """lmms-lab/MMMU, or a folder or parquet file of its shape. Raises DataError, HubError."""
     return read(request, request.variant or FIRST)
@@ -109,7 +120,7 @@ def read(request: DataRequest, images: str) -> Dataset:
         sample = read_sample(record, f"{rows.id} row {index}", split)
         columns = columns_of(sample, images, [one for one in IMAGES if index not in without[one]])
         pictures = tuple(rows.image(index, f"{sample.id} {column}", column) for column in columns)
-        samples.append(replace(sample, images=pictures))
+        samples.append(replace(sample, images=pictures, fields={"position": index}))
         if any(index in without[column] for column in columns):
             missing.append(sample.id)
     check_unique((sample.id for sample in samples), rows.id)
@@ -207,4 +218,13 @@ TASK = Task(
     cite=BIBTEX,
     licence="Apache-2.0",
     variants=(FIRST, ALL),
+    submission=Submission(
+        splits={"test": "test"},
+        suffix=".json",
+        pieces=json_object(submitted),
+        server="EvalAI challenge 2179; since 2026-02-12 the test answers are public and the authors' README "
+        "says to run main_eval_only.py on one's own machine, github.com/MMMU-Benchmark/MMMU",
+    ),
+    results=response_first,  # of a subject's output.json, where `answer` is the reference
+    draw=mmmu_draw,
 )

@@ -5,12 +5,15 @@ the main metric and the cluster of all. Rows are told by their number (the colum
 place: folders and image-folder data sets list 1, 10, 100, 101, ...
 Layouts: MMVP/MMVP's own files, Questions.csv and `MMVP Images/{number}.jpg`, and the parquet copy
 lmms-lab-eval/MMVP on the hub.
+Split: `test`, all 300 rows. The authors give it no name; the hub calls it `train`, as it does with all that
+has no split, and files of that name are read; nobody trains on it.
 Labels: those of rows 99/100 and 279/280 are the wrong way round in the published file (tsb0601/MMVP issues 14
-and 30); lmms-lab-eval/MMVP has them put right. Split `original` is the published labelling, `corrected` the
-other; both are served from either source, by setting the labels of these four rows.
-Variants: `default` asks the bare question, as the paper does (Beyer et al. 2024, arXiv:2407.07726, appendix
-B.36); `options` adds the two options. Prompt style `official` is that of MMVP's authors, with the options in
-both variants. The paper evaluates the VQAv2 transfer and google-research/big_vision has no configuration for
+and 30); lmms-lab-eval/MMVP has them put right. Either labelling is served from either source, by setting the
+labels of these four rows.
+Variants: `plain` asks the bare question, as the paper does (Beyer et al. 2024, arXiv:2407.07726, appendix
+B.36); `options` adds the two options; both take the published labels, `plain_corrected` and
+`options_corrected` the corrected ones. Prompt style `official` is that of MMVP's authors, with the options in
+all variants. The paper evaluates the VQAv2 transfer and google-research/big_vision has no configuration for
 MMVP, so pixels and lengths are those of big_vision/configs/proj/paligemma/transfers/vqav2.py@0127fb6.
 """
 
@@ -37,12 +40,14 @@ from pgbench.sources.files import (
     names,
     text,
 )
+from pgbench.submissions.read import response_first
 from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Task
 
 Record: TypeAlias = Mapping[str, object]
 
 HUB_ID = "lmms-lab-eval/MMVP"
-SPLITS = {"original": 300, "corrected": 300}
+SPLITS = {"test": 300}
+VARIANTS = ("plain", "options", "plain_corrected", "options_corrected")
 FIELDS = ("Index", "Question", "Options", "Correct Answer")
 TABLE, IMAGES = "Questions.csv", "MMVP Images"
 # The published labels of the rows in dispute, by lmms-eval's tasks/mmvp/README.md; corrected is the reverse.
@@ -62,7 +67,7 @@ BIBTEX = """@inproceedings{tong2024eyes,
 def prompt(sample: Sample, profile: Profile, variant: str) -> str:
     """The question, with its options as published (`(a) Open (b) Closed`) where they are asked for."""
     question = sample.question.strip()
-    if variant == "options" or profile.style == "official":
+    if variant.startswith("options") or profile.style == "official":
         question = f"{question} {str(sample.fields['options']).strip()}"
     return question if profile.style == "official" else f"answer en {question}"
 
@@ -79,14 +84,14 @@ def from_hub(request: DataRequest) -> Dataset:
     """lmms-lab-eval/MMVP, or a folder or parquet file of its shape. Raises DataError, HubError."""
     from pgbench.sources.parquet import parquet_rows
 
-    check_split(request)
+    corrected = wants_corrected(request)
     rows = parquet_rows(request, HUB_ID, ("train", "test"), fields=FIELDS)
     samples, empty = [], rows.without_image()
     missing = []
     for row, record in enumerate(rows.fields(*FIELDS)):
         where = f"{rows.id} row {row}"
         number = read_number(record, where)
-        samples.append(read_sample(record, number, rows.image(row, f"{number}.jpg"), request.split, where))
+        samples.append(read_sample(record, number, rows.image(row, f"{number}.jpg"), corrected, where))
         if row in empty:
             missing.append(samples[-1].id)
     return finish(samples, rows.id, rows.revision, missing)
@@ -94,21 +99,25 @@ def from_hub(request: DataRequest) -> Dataset:
 
 def from_files(request: DataRequest) -> Dataset:
     """Questions.csv and `MMVP Images/` below --data. Raises DataError."""
-    check_split(request)
+    corrected = wants_corrected(request)
     folder = data_folder(request.path, f"{TABLE} and {IMAGES}/")
     samples = []
     for line, record in enumerate(read_table(folder), 1):
         where = f"{TABLE} row {line}"
         number = read_number(record, where)
         image = image_file(folder / IMAGES, f"{number}.jpg")
-        samples.append(read_sample(record, number, image, request.split, where))
+        samples.append(read_sample(record, number, image, corrected, where))
     there = files_in(folder / IMAGES)
     return finish(samples, TABLE, None, [one.id for one in samples if one.images[0].name not in there])
 
 
-def check_split(request: DataRequest) -> None:
+def wants_corrected(request: DataRequest) -> bool:
+    """Whether the variant takes the corrected labels. Raises DataError for an unknown split or variant."""
     if request.split not in SPLITS:
         raise DataError(unknown("split of mmvp", request.split, SPLITS))
+    if request.variant and request.variant not in VARIANTS:
+        raise DataError(unknown("variant of mmvp", request.variant, VARIANTS))
+    return request.variant.endswith("_corrected")
 
 
 def read_table(folder: Path) -> Sequence[Record]:
@@ -141,7 +150,7 @@ def read_number(record: Record, where: str) -> int:
     return int(digits)
 
 
-def read_sample(record: Record, number: int, image: Image, split: str, where: str) -> Sample:
+def read_sample(record: Record, number: int, image: Image, corrected: bool, where: str) -> Sample:
     """One row of either layout. Raises DataError naming the row and the field."""
     where = f"{where} (Index {number})"
     written = text(field(record, "Options", where), "Options", where)
@@ -150,7 +159,7 @@ def read_sample(record: Record, number: int, image: Image, split: str, where: st
     if letter not in LETTERS[: len(options)]:
         raise DataError(f"{where}: the answer ({letter}) is none of the {len(options)} options")
     if number in DISPUTED:
-        letter = DISPUTED[number] if split == "original" else REVERSE[DISPUTED[number]]
+        letter = REVERSE[DISPUTED[number]] if corrected else DISPUTED[number]
     return Sample(
         id=str(number),
         images=(image,),
@@ -205,5 +214,6 @@ TASK = Task(
     max_new_tokens=32,
     cite=BIBTEX,
     licence="MIT",
-    variants=("default", "options"),
+    variants=VARIANTS,
+    results=response_first,  # of the authors' answers file, where `answer` is the reference
 )

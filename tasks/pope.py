@@ -36,6 +36,7 @@ from pgbench.sources.files import (
     listing,
     text,
 )
+from pgbench.submissions.read import by_question, generic
 from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Task
 
 Record: TypeAlias = Mapping[str, object]
@@ -142,8 +143,8 @@ def read_records(folder: Path, name: str) -> list[Record]:
 def parse(content: str, where: str) -> object:
     try:
         return json.loads(content)
-    except (json.JSONDecodeError, RecursionError) as exc:
-        reason = exc.msg if isinstance(exc, json.JSONDecodeError) else "nested too deeply"
+    except (ValueError, RecursionError) as exc:
+        reason = exc.msg if isinstance(exc, json.JSONDecodeError) else "too deep, or a number too long"
         raise DataError(f"{where} is not JSON: {reason}; download it again") from exc
 
 
@@ -152,7 +153,8 @@ def read_sample(
 ) -> Sample:
     """One question of either layout. Raises DataError naming the record and what is wrong with it."""
     number = field(record, "question_id", where)  # a whole number in the files, the same as text on the hub
-    if isinstance(number, bool) or not str(number).isdecimal():
+    digits = str(number)
+    if isinstance(number, bool) or not (digits.isascii() and digits.isdecimal()):
         raise DataError(f"{where}: field 'question_id' should be a whole number, got {kind(number)}")
     where = f"{where} (question_id {number})"
     if setting not in SETTINGS:
@@ -160,7 +162,7 @@ def read_sample(
     if label not in ("yes", "no"):  # the script would take No, or a typing error, for a yes
         raise DataError(f"{where}: the label should be 'yes' or 'no', got {kind(label)}")
     return Sample(
-        id=f"{setting}-{number}",
+        id=f"{setting}-{int(digits)}",
         images=(image,),
         question=text(field(record, question_key, where), question_key, where),
         target=str(label),
@@ -191,6 +193,30 @@ def finish(
     return Dataset(tuple(samples), digest(samples), name, revision, missing)
 
 
+def results(document: object, samples: Sequence[Sample]) -> Mapping[str, str]:
+    """The authors' answers, {"question", "answer"} in the order of a setting's questions and without an id;
+    records with question_id and setting (or category); or any form with whole ids. Raises DataError.
+    """
+    records = document if isinstance(document, list) else [document]
+    first = records[0] if records and isinstance(records[0], dict) else {}
+    if first.keys() & {"setting", "category"} and "question_id" in first:
+        return generic([joined_id(record, f"record {n}") for n, record in enumerate(records, 1)])
+    if {"question", "answer"} <= first.keys() and not first.keys() & {"id", "sample_id", "question_id"}:
+        settings = {name: [one for one in samples if one.groups["setting"] == name] for name in SETTINGS}
+        return by_question(records, settings)
+    return generic(document)
+
+
+def joined_id(record: object, where: str) -> object:
+    """The record with a sample's id. Raises DataError."""
+    if not isinstance(record, dict):
+        return record
+    setting = record.get("setting", record.get("category"))
+    if setting not in SETTINGS:
+        raise DataError(f"{where}: {unknown('setting', str(setting), SETTINGS)}")
+    return {**record, "id": f"{setting}-{field(record, 'question_id', where)}"}
+
+
 TASK = Task(
     name="pope",
     version=1,
@@ -204,4 +230,5 @@ TASK = Task(
     max_new_tokens=48,
     cite=BIBTEX,
     licence="MIT (questions); COCO images under the terms of Flickr",
+    results=results,
 )

@@ -23,11 +23,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from pgbench.errors import DataError, unknown
+from pgbench.metrics.draws import scienceqa_draw
 from pgbench.metrics.scienceqa import (
     LETTERS,
     PAPER_ACCURACY,
@@ -48,10 +50,8 @@ from pgbench.sources.files import (
     read_json,
     text,
 )
+from pgbench.submissions.read import generic
 from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Task
-
-if TYPE_CHECKING:
-    from pgbench.sources.parquet import Rows
 
 Record: TypeAlias = Mapping[str, object]
 
@@ -157,7 +157,7 @@ def from_hub(request: DataRequest) -> Dataset:
     split, full = split_of(request)
     rows = parquet_rows(request, HUB_ID, file_names(request, split, full), fields=FIELDS)
     records, unread = rows.fields(*FIELDS), rows.without_image()
-    pictured = [index not in unread or names_a_file(rows, index) for index in range(len(records))]
+    pictured = [index not in unread or rows.names_image(index) for index in range(len(records))]
     samples, missing = [], []
     for index, one in enumerate(content_ids(records, pictured, rows.id)):
         if not (full or pictured[index]):
@@ -180,12 +180,6 @@ def file_names(request: DataRequest, split: str, full: bool) -> tuple[str, ...]:
     within = tuple(f"{config}/{name}" for name in own)
     default = request.path is None and request.id in (None, HUB_ID)
     return (f"{config.replace('-', '_')}.{split}", *within, *(() if default else own))
-
-
-def names_a_file(rows: Rows, index: int) -> bool:
-    """Whether the image cell of a row without bytes holds a path: that picture is missing, not absent."""
-    cell = rows.table.data.column("image")[index].as_py()
-    return cell is not None and bool(cell["path"])
 
 
 def content_ids(records: Iterable[Record], pictured: Iterable[bool], name: str) -> Iterator[str]:
@@ -259,7 +253,24 @@ def finish(samples: list[Sample], name: str, revision: str | None, missing: Iter
     if not samples:
         raise DataError(f"{name}: no question of this split; the splits are {names(list(SPLITS))}")
     check_unique((sample.id for sample in samples), name)
-    return Dataset(tuple(samples), digest(samples), name, revision, tuple(missing))
+    placed = tuple(replace(sample, fields={"position": at}) for at, sample in enumerate(samples))
+    return Dataset(placed, digest(placed), name, revision, tuple(missing))
+
+
+def results(document: object, _samples: Sequence[Sample]) -> Mapping[str, str]:
+    """The authors' result file, {"results": {pid: index}, "outputs": {pid: text}}, or any other form.
+
+    The outputs are the answers: an index in results may be the script's own guess. Raises DataError.
+    """
+    if not isinstance(document, dict) or not isinstance(document.get("results"), dict):
+        return generic(document)
+    outputs = document.get("outputs")
+    if not isinstance(outputs, dict):
+        raise DataError("'results' come without 'outputs'; their indices may be guesses: give the texts")
+    silent = sorted(document["results"].keys() - outputs.keys())
+    if silent:
+        raise DataError(f"{len(silent):,} of the 'results' have no text in 'outputs', first {silent[0]}")
+    return generic([{"id": one, "answer": said} for one, said in outputs.items()])
 
 
 TASK = Task(
@@ -276,4 +287,6 @@ TASK = Task(
     cite=BIBTEX,
     licence="CC BY-NC-SA 4.0",
     answer=answer,
+    results=results,
+    draw=scienceqa_draw,
 )

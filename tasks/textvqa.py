@@ -27,7 +27,8 @@ from pgbench.sources.files import (
     record_list,
     text,
 )
-from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Task
+from pgbench.submissions.write import json_array, question_answer
+from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Submission, Task
 
 Record: TypeAlias = Mapping[str, object]
 
@@ -170,4 +171,10 @@ TASK = Task(
     max_new_tokens=32,
     cite=BIBTEX,
     licence="CC BY 4.0",
+    submission=Submission(
+        splits={"test": "test"},
+        suffix=".json",
+        pieces=json_array(question_answer),
+        server="EvalAI challenge 551 (mmf's documentation), https://eval.ai/web/challenges/challenge-page/551",
+    ),
 )

@@ -2,6 +2,8 @@
 
 Layouts: the original files of https://visualqa.org/download.html, read record by record, and the parquet copy
 lmms-lab/VQAv2 on the hub, which has no train split.
+Split minival, of the paper's validation numbers: TFDS's validation[-10240:], the end of the val file; the hub
+copy is taken to keep its order. The released checkpoints were trained on all of val.
 Prompt: `answer en {question}`, google-research/big_vision@0127fb6,
 big_vision/configs/proj/paligemma/transfers/vqav2.py: text_len 32, antialiased bilinear.
 """
@@ -9,7 +11,8 @@ big_vision/configs/proj/paligemma/transfers/vqav2.py: text_len 32, antialiased b
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, overload
@@ -20,17 +23,17 @@ from pgbench.metrics.vqav2 import METRICS, vqav2_accuracy
 from pgbench.sources.files import data_folder, digest, files_in, image_file, kind, text
 from pgbench.sources.files import field as needed
 from pgbench.sources.json_stream import json_records
-from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Task
+from pgbench.submissions.write import json_array, question_answer
+from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Submission, Task
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pgbench.sources.parquet import Rows
-
 Record: TypeAlias = Mapping[str, object]
 
 HUB_ID = "lmms-lab/VQAv2"
-SPLITS = {"val": 214_354, "testdev": 107_394, "test": 447_793, "train": 443_757}
+VAL, MINIVAL = 214_354, 10_240
+SPLITS = {"val": VAL, "minival": MINIVAL, "testdev": 107_394, "test": 447_793, "train": 443_757}
 ALIASES = {"validation": "val", "test-dev": "testdev"}
 QUESTIONS = {"val": "val2014", "testdev": "test-dev2015", "test": "test2015", "train": "train2014"}
 IMAGES = {**QUESTIONS, "testdev": "test2015"}  # test-dev is a part of test and has no images of its own
@@ -163,22 +166,27 @@ def from_hub(request: DataRequest) -> Dataset:
     """lmms-lab/VQAv2, or a folder or parquet file of its shape. Raises DataError, HubError."""
     from pgbench.sources.parquet import parquet_rows
 
-    split = split_of(request)
+    split, mini = split_of(request)
     rows = parquet_rows(request, HUB_ID, ("validation", "val") if split == "val" else (split,), fields=FIELDS)
-    data = Questions(lambda row, image_id: rows.image(row, image_name(split, image_id)), rows.id)
-    for record in streamed(rows):
-        where = f"{rows.id} row {len(data)}"
+    first = first_of(len(rows), rows.id) if mini else 0
+    data = Questions(lambda row, number: rows.image(first + row, image_name(split, number)), rows.id)
+    for index, record in enumerate(rows.stream(first), first):
+        where = f"{rows.id} row {index}"
         row = data.ask(record, where)
-        if record["answers"]:  # test splits hold null
+        if split in ANNOTATED or record["answers"]:  # test splits hold null
             data.annotate(row, record, f"{where} (question_id {data.ids[row]})")
-    missing = tuple(str(data.ids[row]) for row in sorted(rows.without_image()))
+    missing = tuple(str(data.ids[row - first]) for row in sorted(rows.without_image()) if row >= first)
     return data.finish(rows.id, rows.revision, missing)
 
 
-def streamed(rows: Rows) -> Iterator[Record]:
-    """All rows, a thousand at a time: as Python values at once they would take over a gigabyte."""
-    for batch in rows.table.select_columns(list(FIELDS)).data.table.to_batches(max_chunksize=1000):
-        yield from batch.to_pylist()
+def first_of(count: int, name: str) -> int:
+    """Where minival begins in val. Raises DataError: the end of a shortened file is another split."""
+    if count != VAL:
+        raise DataError(
+            f"{name} holds {count:,} questions; minival is the last {MINIVAL:,} of all {VAL:,} of val: "
+            "take the whole file, or --split val"
+        )
+    return count - MINIVAL
 
 
 def from_files(request: DataRequest) -> Dataset:
@@ -187,14 +195,19 @@ def from_files(request: DataRequest) -> Dataset:
     Annotations join by question_id. Those of questions that are not asked are passed over, so that a
     shortened questions file can be run; the table marks it by its size. Raises DataError.
     """
-    split = split_of(request)
+    split, mini = split_of(request)
     name = f"v2_OpenEnded_mscoco_{QUESTIONS[split]}_questions.json"
     annotations = f"v2_mscoco_{QUESTIONS[split]}_annotations.json" if split in ANNOTATED else None
     files = [name, *([annotations] if annotations else []), f"{IMAGES[split]}/"]
     folder = data_folder(request.path, f"{', '.join(files[:-1])} and {files[-1]}")
     images = folder / IMAGES[split]
     data = Questions(partial(image_in, folder=images, split=split), name)
-    for index, record in enumerate(json_records(folder, name, "questions")):
+    records: Iterable[tuple[int, Record]] = enumerate(json_records(folder, name, "questions"))
+    if mini:
+        kept = deque(records, MINIVAL)
+        first_of(kept[-1][0] + 1, name)
+        records = kept
+    for index, record in records:
         data.ask(record, f"{name} record {index}")
     if annotations:
         for index, record in enumerate(json_records(folder, annotations, "annotations")):
@@ -234,11 +247,12 @@ def require_answers(data: Questions, annotations: str) -> None:
         )
 
 
-def split_of(request: DataRequest) -> str:
+def split_of(request: DataRequest) -> tuple[str, bool]:
+    """The published split, and whether its end alone is asked for. Raises DataError."""
     split = ALIASES.get(request.split, request.split)
     if split not in SPLITS:
         raise DataError(unknown("split of vqav2", request.split, SPLITS))
-    return split
+    return ("val", True) if split == "minival" else (split, False)
 
 
 def image_name(split: str, image_id: int) -> str:
@@ -265,5 +279,11 @@ TASK = Task(
     pixels=Pixels(antialias=True, text_len=32),
     max_new_tokens=32,
     cite=BIBTEX,
-    licence="CC BY 4.0",
+    licence="CC BY 4.0 (annotations); COCO images under the terms of Flickr",
+    submission=Submission(
+        splits={"test": "test", "testdev": "test"},  # the server wants all of test in its test-dev phase too
+        suffix=".json",
+        pieces=json_array(question_answer),
+        server="EvalAI challenge 830 (older papers: 514), https://eval.ai/web/challenges/challenge-page/830",
+    ),
 )

@@ -38,6 +38,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+LARGE = (".safetensors", ".parquet", ".bin")
 Mode = Literal["gated", "private", "forbidden", "down"]
 
 
@@ -56,6 +57,9 @@ class HubServer:
         self.modes: dict[str, Mode] = {}
         self.tokens: set[str] = set()
         self.requests: list[tuple[str, str, str | None]] = []
+        self.held: dict[str, threading.Event] = {}  # a file's name -> it is not sent before
+        self.free = threading.Event()
+        self.free.set()
         hub = self
 
         class Handler(HubHandler):
@@ -194,12 +198,7 @@ class HubHandler(BaseHTTPRequestHandler):
         folder, commit = hub.revision(kind, repo, "/".join(rest[1:]) or "main")
         if verb == "tree":
             tree = [
-                {
-                    "type": "file",
-                    "oid": sha1(folder / name),
-                    "size": (folder / name).stat().st_size,
-                    "path": name,
-                }
+                {"type": "file", "path": name, **stored(folder / name)} | {"oid": sha1(folder / name)}
                 for name in files(folder)
             ]
             return {"Content-Type": "application/json"}, json.dumps(tree).encode()
@@ -207,7 +206,7 @@ class HubHandler(BaseHTTPRequestHandler):
             "id": repo,
             "sha": commit,
             "private": False,
-            "siblings": [{"rfilename": name} for name in files(folder)],
+            "siblings": [{"rfilename": name, **stored(folder / name)} for name in files(folder)],
         }
         return {"Content-Type": "application/json"}, json.dumps(info).encode()
 
@@ -220,7 +219,17 @@ class HubHandler(BaseHTTPRequestHandler):
         name = "/".join(rest[1:])
         if name not in files(folder):
             raise RefusedError(404, "EntryNotFound", "Entry not found")
+        hub.held.get(name, hub.free).wait(10)
         return {"ETag": f'"{sha1(folder / name)}"', "X-Repo-Commit": commit}, (folder / name).read_bytes()
+
+
+def stored(path: Path) -> dict[str, object]:
+    """Size and checksum as the hub lists them: sha256 in large file storage, else git's own sha1."""
+    content = path.read_bytes()
+    git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    sha256 = hashlib.sha256(content).hexdigest()  # named differently by the two endpoints
+    large = {"lfs": {"sha256": sha256, "oid": sha256, "size": len(content), "pointerSize": 134}}
+    return {"size": len(content), "blobId": git} | (large if path.suffix in LARGE else {})
 
 
 def files(folder: Path) -> list[str]:

@@ -12,7 +12,7 @@ from pgbench.cli import invoke
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMANDS = ("run", "tasks", "show")
+COMMANDS = ("run", "tasks", "show", "data", "fetch", "score", "submit", "published", "nes")
 TO_COME = {"check"}  # named in the table of exit codes
 OTHERS = {"--help", "--editable"}  # of pgbench itself, of pip
 
@@ -21,7 +21,8 @@ OTHERS = {"--help", "--editable"}  # of pgbench itself, of pip
 def flags(capsys: pytest.CaptureFixture[str]) -> set[str]:
     """Every flag of every command, as its help prints it."""
     found = set(OTHERS)
-    for command in ([], *([name] for name in COMMANDS)):
+    nested = [["data", "check"], *(["nes", name] for name in ("sheet", "score", "judge"))]
+    for command in ([], *nested, *([name] for name in COMMANDS)):
         assert invoke([*command, "--help"]) == 0
         found |= set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
     return found

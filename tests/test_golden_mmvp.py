@@ -35,7 +35,7 @@ def test_the_official_prompt_agrees() -> None:
     for case in golden("mmvp", FOLDER)["cases"]:
         reference = case["reference"]
         sample = Sample("1", (), reference["question"], "a", fields={"options": reference["options"]})
-        assert TASK.prompt(sample, profile, "default") == case["expected"]["prompt"].strip()
+        assert TASK.prompt(sample, profile, "plain") == case["expected"]["prompt"].strip()
 
 
 def test_edges_of_the_official_count() -> None:

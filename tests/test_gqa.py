@@ -13,8 +13,10 @@ import pytest
 from gqa_layout import BALANCED, CHOICES, RECORDS, Record, hub, jpeg, original, record, with_choices, write
 from hub_server import HubServer
 from pgbench_tasks.gqa import SPLITS, TASK, gold, prompt
+from pgbench_tasks.vqav2 import TASK as VQAV2
 
-from pgbench.errors import DataError
+from pgbench.cli.choices import split
+from pgbench.errors import DataError, UsageError
 from pgbench.metrics.scoring import score
 from pgbench.types import DataRequest, Dataset, Profile, Sample
 
@@ -228,10 +230,18 @@ def test_the_question_is_never_touched() -> None:
     assert gold(replace(one, target=None)) == ""
 
 
+def test_the_names_of_the_published_files_are_taken() -> None:
+    """So do other names of a split; a record knows one name for each."""
+    assert [split(TASK, one) for one in ("", "testdev_balanced", "val_balanced")] == ["testdev"] * 2 + ["val"]
+    assert [split(VQAV2, one) for one in ("validation", "test-dev")] == ["val", "testdev"]
+    with pytest.raises(UsageError, match="unknown split of gqa 'train_balanced'"):
+        split(TASK, "train_balanced")
+
+
 @pytest.mark.parametrize("source", ["hub", "files"])
 def test_an_unknown_split_offers_the_nearest(source: str) -> None:
     with pytest.raises(
-        DataError, match=r"unknown split of gqa 'testdef'; did you mean testdev or testdev_all\?"
+        DataError, match=r"unknown split of gqa 'testdef'; did you mean testdev or test or testdev_all\?"
     ):
         TASK.sources[source](DataRequest("testdef"))
 

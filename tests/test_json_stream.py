@@ -79,6 +79,7 @@ def test_damage_is_told_and_never_passed_over(tmp_path: Path, junk: bytes, at: i
         (b'{"data": [{"a": 1}]} x', "Extra data at character 22"),
         (b'{1: [{"a": 1}]}', "Expecting property name enclosed in double quotes"),
         (b'{"data": [{"a": "\xff\xfe"}]}', "not JSON: UnicodeDecodeError"),
+        (b'{"data": [{"a": %b}]}' % (b"9" * 5000), "not JSON: ValueError; download it again"),
         (b'{"data": [{"a": "\xc3', "not JSON: UnicodeDecodeError"),
         (b'{"data": [' + b"[" * 200_000, "not JSON: RecursionError"),
         (b"[]", "expected an object with 'data', got an empty list"),

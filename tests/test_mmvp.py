@@ -29,8 +29,8 @@ MIX = Profile("mix", "paligemma")
 OFFICIAL = Profile("mix", "paligemma", style="official")
 
 
-def load(source: str, path: Path, split: str = "original") -> Dataset:
-    return TASK.sources[source](DataRequest(split, path=str(path)))
+def load(source: str, path: Path, variant: str = "", split: str = "test") -> Dataset:
+    return TASK.sources[source](DataRequest(split, path=str(path), variant=variant))
 
 
 def test_the_original_layout(tmp_path: Path) -> None:
@@ -75,10 +75,13 @@ def test_both_labellings_come_from_either_source(tmp_path: Path, source: str, pu
             row(n, **{"Correct Answer": f"({SWAPPED[n]})"}) if n in SWAPPED else row(n) for n in range(1, 301)
         ]
     path = hub(tmp_path / "train.parquet", rows) if source == "hub" else original(tmp_path / "d", rows)
-    labels = {split: [one.target for one in load(source, path, split).samples] for split in TASK.splits}
-    assert labels["original"] == ["a", "b"] * 150
-    differ = [n for n in range(1, 301) if labels["original"][n - 1] != labels["corrected"][n - 1]]
+    data = {variant: load(source, path, variant) for variant in TASK.variants}
+    labels = {variant: [one.target for one in found.samples] for variant, found in data.items()}
+    assert labels["plain"] == labels["options"] == ["a", "b"] * 150
+    assert labels["plain_corrected"] == labels["options_corrected"]
+    differ = [n for n in range(1, 301) if labels["plain"][n - 1] != labels["plain_corrected"][n - 1]]
     assert differ == [99, 100, 279, 280]
+    assert load(source, path).digest == data["plain"].digest != data["plain_corrected"].digest
 
 
 def test_missing_images_are_listed(tmp_path: Path) -> None:
@@ -114,9 +117,11 @@ def test_a_bad_row_is_named(tmp_path: Path, bad: Row, said: str) -> None:
 
 def test_what_a_data_folder_lacks(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"needs --data DIR, a folder with Questions\.csv and MMVP Images/"):
-        TASK.sources["files"](DataRequest("original"))
-    with pytest.raises(DataError, match="unknown split of mmvp 'origin'; did you mean original"):
-        load("files", tmp_path, "origin")
+        TASK.sources["files"](DataRequest("test"))
+    with pytest.raises(DataError, match=r"unknown split of mmvp 'original'\. Available: test"):
+        load("files", tmp_path, split="original")
+    with pytest.raises(DataError, match="unknown variant of mmvp 'corrected'; did you mean plain_corrected"):
+        load("files", tmp_path, "corrected")
     with pytest.raises(DataError, match=r"Questions\.csv is not in .*; there: nothing"):
         load("files", tmp_path)
     headless = original(tmp_path / "h", [row(1)], header=("Index", "Question", "Options"))
@@ -159,10 +164,12 @@ def make(number: int, letter: str, options: tuple[str, ...] = ("Open", "Closed")
 
 def test_prompts() -> None:
     one = make(1, "a")
-    assert prompt(one, MIX, "default") == "answer en Are they open?"
-    assert prompt(one, MIX, "options") == "answer en Are they open? (a) Open (b) Closed"
-    assert prompt(one, OFFICIAL, "default") == "Are they open? (a) Open (b) Closed"
-    assert prompt(one, OFFICIAL, "options") == "Are they open? (a) Open (b) Closed"
+    for variant in ("plain", "plain_corrected"):
+        assert prompt(one, MIX, variant) == "answer en Are they open?"
+    for variant in ("options", "options_corrected"):
+        assert prompt(one, MIX, variant) == "answer en Are they open? (a) Open (b) Closed"
+    for variant in TASK.variants:
+        assert prompt(one, OFFICIAL, variant) == "Are they open? (a) Open (b) Closed"
 
 
 FOUR = [make(1, "a"), make(2, "b"), make(3, "b"), make(4, "a")]
@@ -271,8 +278,7 @@ def test_pairs_of_verdicts(right: list[bool]) -> None:
 
 def test_the_task_is_complete() -> None:
     assert (TASK.name, TASK.version, TASK.max_new_tokens) == ("mmvp", 1, 32)
-    assert dict(TASK.splits) == {"original": 300, "corrected": 300}
-    assert next(iter(TASK.splits)) == "original"
-    assert TASK.variants == ("default", "options")
+    assert dict(TASK.splits) == {"test": 300}
+    assert TASK.variants == ("plain", "options", "plain_corrected", "options_corrected")
     assert [one.name for one in TASK.metrics if one.primary] == ["pair_accuracy"]
     assert TASK.cite.count("{") == TASK.cite.count("}")

@@ -74,6 +74,7 @@ def test_the_data_is_in_the_wheel(wheel: Path) -> None:
     for folder in ("published", "demo"):
         found = [path for path in (ROOT / "results" / folder).rglob("*") if path.is_file() and own(path)]
         wanted |= {f"pgbench_{path.relative_to(ROOT).as_posix()}" for path in found}
+    assert {"pgbench_results/published/textvqa.csv", "pgbench_results/published/README.md"} <= wanted
     assert wanted | {"pgbench/py.typed"} <= names(wheel)
 
 
@@ -96,7 +97,8 @@ def test_the_unpacked_wheel_works(wheel: Path, tmp_path: Path) -> None:
         archive.extractall(tmp_path)
     code = (
         "import importlib.resources as r, pgbench.registry as g, pgbench_tasks, pgbench_results;"
-        "print(pgbench_tasks.__file__, r.files('pgbench_results'), g.load_task('textvqa').name, sep='\\n')"
+        "print(pgbench_tasks.__file__, r.files('pgbench_results'), g.load_task('textvqa').name, sep='\\n');"
+        "import pgbench.published; print(len(pgbench.published.rows()))"
     )
     command = [sys.executable, "-c", code]
     run = subprocess.run(
@@ -106,6 +108,7 @@ def test_the_unpacked_wheel_works(wheel: Path, tmp_path: Path) -> None:
         str(tmp_path / "pgbench_tasks" / "__init__.py"),
         str(tmp_path / "pgbench_results"),
         "textvqa",
+        "918",
     ]
 
 
@@ -120,7 +123,10 @@ def test_one_version_everywhere() -> None:
 
 
 def declared() -> dict[str, Requirement]:
-    found = [Requirement(line) for line in PYPROJECT["project"]["dependencies"]]
+    """What is installed with pgbench, and with its extras for users."""
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    optional = [line for name, lines in extras.items() if name != "dev" for line in lines]
+    found = [Requirement(line) for line in [*PYPROJECT["project"]["dependencies"], *optional]]
     return {canonicalize_name(requirement.name): requirement for requirement in found}
 
 

@@ -14,7 +14,7 @@ from pgbench_tasks.textvqa import TASK
 from textvqa_layout import RECORDS, jpeg, original, parquet, record
 
 from pgbench.errors import DataError, HubError
-from pgbench.sources.parquet import pick
+from pgbench.sources.parquet import parquet_rows, pick
 from pgbench.types import DataRequest, Dataset
 
 
@@ -83,6 +83,22 @@ def test_parquet_of_another_shape(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([{**plain[0], "image": 7}]), path)
     with pytest.raises(DataError, match=r"val\.parquet cannot be read"):
         from_parquet(path)
+
+
+def test_rows_are_streamed(tmp_path: Path) -> None:
+    """With the optional columns that all files have, from any row, over more than one batch."""
+    folder = tmp_path / "copy" / "data"
+    folder.mkdir(parents=True)
+    for part, extra in enumerate(({"x": 1, "y": 2}, {"x": 3})):
+        rows = [{"id": 1500 * part + n, **extra} for n in range(1500)]
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"val-0000{part}-of-00002.parquet")
+    asked = DataRequest("val", path=str(tmp_path / "copy"))
+    found = parquet_rows(asked, "a/b", ("val",), fields=("id",), images=(), optional=("y", "x", "z"))
+    assert (found.columns, len(found)) == (("id", "x"), 3000)
+    whole = [{"id": n, "x": 1 if n < 1500 else 3} for n in range(3000)]
+    assert list(found.stream()) == list(found.fields("id", "x")) == whole
+    assert list(found.stream(1400)) == whole[1400:]
+    assert list(found.stream(3000)) == []
 
 
 def test_damaged_parquet(tmp_path: Path) -> None:

@@ -99,6 +99,8 @@ def test_missing_images_are_listed(tmp_path: Path) -> None:
         (record(7, image="../../etc/passwd"), "no plain file name"),
         (record(7, image=None), "field 'image' is null"),
         (record(7, question_id="x"), "should be a whole number, got 'x'"),
+        (record(7, question_id="\u0661"), "should be a whole number, got"),
+        (record(7, question_id="01"), "id random-1 occurs twice"),
         (record(7, question_id=True), "should be a whole number"),
         (record(1), "id random-1 occurs twice"),
     ],
@@ -112,6 +114,7 @@ def test_a_bad_record_is_named(tmp_path: Path, bad: Record, said: str) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
+        (b'{"question_id": %b}' % (b"9" * 5000), "line 1 is not JSON: too deep, or a number too long"),
         (b'{"question_id": 1}\n{"quest', r"coco_pope_popular\.json line 2 is not JSON: .*download it again"),
         (b"[1, 2]", "record 1 should be an object, got 1"),
         (b"\n\n", "holds no questions"),

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pgbench.backends import Backend, oracle, replay
-from pgbench.backends.replay import read_predictions
 from pgbench.errors import DataError, SampleError, UsageError
+from pgbench.submissions.read import read_predictions
 from pgbench.types import Image, ModelRequest, Request
 
 TWO = {"1": "red", "2": "blue"}

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgbench.errors import UsageError
 from pgbench.records import Cost, Data, Failure, PeakMemory, RunRecord, Score, Stack
 from pgbench.report.render import printable, terminal, width
-from pgbench.report.table import Table, caveats, of_record, size
+from pgbench.report.table import Table, by_group, caveats, of_record, size
 from pgbench.types import Checkpoint, DataSource, Profile, RunSpec
 
 SCORE = Score(0.6004, 0.5872, 0.6136, 0.0067, 5000, 5000, 3166, 3, 0, "clustered t")
@@ -57,6 +58,30 @@ def test_the_table_of_a_full_run() -> None:
         "weights 6.00 GiB · peak memory 7.00 GiB (device allocated)",
         "torch 2.13.0 · transformers 5.23.0 · 8 CPU threads",
     ]
+
+
+def test_one_breakdown_in_full() -> None:
+    half = dataclasses.replace(SCORE, value=0.5, low=None, high=None, interval="none", n=3000)
+    groups = {"setting": {"random": {"accuracy": half, "f1": SCORE}, "popular": {"accuracy": SCORE}}}
+    record = dataclasses.replace(RECORD, groups=groups)
+    assert terminal(by_group(record, "setting")).splitlines() == [
+        "textvqa v1 · val · 5,000 samples from lmms-lab/textvqa@9c0699ad (hub)",
+        "google/paligemma2-3b-mix-448@f00dcafe · 448 px · bfloat16 · NVIDIA A100 · batch 8",
+        "",
+        "setting  metric    score   95 % interval      n  clusters  invalid  failed",
+        "──────────────────────────────────────────────────────────────────────────",
+        "random   accuracy  50.00            none  3,000     3,166        3       0",
+        "random   f1        60.04  58.72 to 61.36  5,000     3,166        3       0",
+        "popular  accuracy  60.04  58.72 to 61.36  5,000     3,166        3       0",
+        "──────────────────────────────────────────────────────────────────────────",
+        "intervals: clustered t",
+    ]
+    limited = dataclasses.replace(record, data=dataclasses.replace(RECORD.data, selected=100))
+    assert by_group(limited, "setting").notes[-1].startswith("LIMITED to 100")
+    with pytest.raises(
+        UsageError, match=r"unknown group of this textvqa run 'settin'; did you mean setting\?"
+    ):
+        by_group(record, "settin")
 
 
 def data(**changes: Any) -> RunRecord:

@@ -190,6 +190,19 @@ def test_a_bootstrap_without_variance_falls_back_to_wilson() -> None:
     assert got.interval == "wilson"
 
 
+def test_sums_of_clusters_come_interleaved_and_with_new_names() -> None:
+    """A name that a cluster has not had is a zero there, whether it came before the name or after it."""
+    tally = ClusterSums()
+    tally.add("b", {"x": 1.0})
+    tally.add("a", {"y": 2.0})
+    tally.add("b", {"y": 4.0, "x": 8.0}, samples=2, failed=1)
+    tally.add("c", {})
+    assert tally.total() == {"x": 9.0, "y": 6.0}
+    zeros = {"x": 0.0, "y": 0.0}
+    assert tally.ordered() == [zeros | {"y": 2.0}, {"x": 9.0, "y": 4.0}, zeros]
+    assert (tally.units, tally.samples, tally.failed) == (4, 5, 1)
+
+
 def test_sums_read_back_give_the_same_score_in_any_order() -> None:
     rng = random.Random(3)
     rows = [(sample(str(i), *["x"] * (i % 5), *["y"] * 8, cluster=f"c{i}"), "x") for i in range(100)]

@@ -197,6 +197,25 @@ def test_validation_is_another_name_for_val(tmp_path: Path, alias: str) -> None:
     assert len(from_files(original(tmp_path / "d", QUESTIONS, ANNOTATIONS), alias).samples) == 3
 
 
+def test_minival_is_the_end_of_val(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In file order, whatever the ids say; of a shortened file it would be another split."""
+    asked = [*QUESTIONS[::-1], question(7)]
+    noted = [*ANNOTATIONS, annotation(7)]
+    folder = original(tmp_path / "d", asked, noted)
+    copy = parquet(tmp_path / "val.parquet", [*asked[:3], {**asked[3], "image": None}], noted)
+    whole = "holds 4 questions; minival is the last 10,240 of all 214,354 of val: take the whole file"
+    for source in (from_files, from_hub):
+        with pytest.raises(DataError, match=whole):
+            source(folder if source is from_files else copy, "minival")
+    monkeypatch.setattr("pgbench_tasks.vqav2.VAL", 4)
+    monkeypatch.setattr("pgbench_tasks.vqav2.MINIVAL", 2)
+    for data in (from_files(folder, "minival"), from_hub(copy, "minival")):
+        assert [one.id for one in data.samples] == [str(A), "7"]
+        assert data.samples[0].images[0].read() == JPEG
+        assert data.samples[0].images[0].name == "COCO_val2014_000000262148.jpg"
+    assert data.missing == ("7",)
+
+
 def test_an_unknown_split_offers_the_nearest() -> None:
     for source in TASK.sources.values():
         with pytest.raises(DataError, match=r"unknown split of vqav2 'vall'; did you mean val\?"):
@@ -297,6 +316,9 @@ def test_hub_test_splits_hold_null(tmp_path: Path) -> None:
 def test_hub_rows_without_an_image_and_bad_rows(tmp_path: Path) -> None:
     path = parquet(tmp_path / "val.parquet", [QUESTIONS[0], {**QUESTIONS[2], "image": None}], ANNOTATIONS)
     assert from_hub(path).missing == (str(C),)
+    parquet(path, QUESTIONS, ANNOTATIONS[:2])
+    with pytest.raises(DataError, match=rf"row 1 \(question_id {B}\): field 'answers' is null"):
+        from_hub(path)
     path = parquet(tmp_path / "val.parquet", [QUESTIONS[0], QUESTIONS[0]], ANNOTATIONS)
     with pytest.raises(DataError, match=rf"val\.parquet: id {A} occurs twice"):
         from_hub(path)
@@ -346,6 +368,7 @@ def test_the_task_is_complete() -> None:
     assert (TASK.name, TASK.version, TASK.max_new_tokens) == ("vqav2", 1, 32)
     assert list(TASK.splits.items()) == [
         ("val", 214_354),
+        ("minival", 10_240),
         ("testdev", 107_394),
         ("test", 447_793),
         ("train", 443_757),

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pgbench.cli import run, show, streams, tasks
+from pgbench.cli import data, fetch, nes, published, run, score, show, streams, submit, tasks
 from pgbench.errors import INCOMPLETE, OK, USAGE, PgbenchError
 
 _INTERRUPTED = 130  # what typer returns, without a word, for a KeyboardInterrupt in a command
@@ -27,6 +27,12 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("tasks")(tasks.tasks)
 app.command("show")(show.show)
+app.command("published")(published.published)
+app.command("score")(score.score)
+app.command("submit")(submit.submit)
+app.command("fetch")(fetch.fetch)
+app.add_typer(data.app, name="data")
+app.add_typer(nes.app, name="nes")
 
 
 def _version(wanted: bool) -> None:

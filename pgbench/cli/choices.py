@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from pgbench.errors import UsageError, task_code, unknown
 
 if TYPE_CHECKING:
-    from pgbench.types import DataRequest, Dataset, Task
+    from pgbench.submissions.read import Answers
+    from pgbench.types import DataRequest, Dataset, ModelRequest, Task
 
 
 def source(task: Task, asked: str | None, data: DataRequest, *, drawn: bool) -> str:
@@ -30,8 +32,11 @@ def _has_parquet(path: Path) -> bool:
 
 
 def split(task: Task, asked: str) -> str:
-    """The split's own name; "validation" is another name for "val". Raises UsageError."""
-    name = "val" if asked == "validation" and "val" in task.splits else asked or next(iter(task.splits))
+    """The split's own name, for other names of it too: validation, test-dev, testdev_balanced (GQA's files
+    call its default that). Raises UsageError."""
+    name = asked or next(iter(task.splits))
+    if name not in task.splits:
+        name = {"validation": "val", "test-dev": "testdev"}.get(name, name.removesuffix("_balanced"))
     if name not in task.splits:
         raise UsageError(unknown(f"split of {task.name}", asked, task.splits))
     return name
@@ -42,6 +47,26 @@ def variant(task: Task, asked: str | None) -> str:
     if asked is not None and asked not in task.variants:
         raise UsageError(unknown(f"variant of {task.name}", asked, task.variants))
     return asked or task.variants[0]
+
+
+def metric(task: Task, asked: str | None) -> Task:
+    """The task with this metric alone; as it is, where none is asked for. Raises UsageError."""
+    if asked is None:
+        return task
+    from pgbench.metrics.named import narrowed
+
+    return narrowed(task, asked)
+
+
+def with_draw(task: Task, seed: int | None) -> Task:
+    """The task with its official script's own guesses scored as well. Raises UsageError where it has none."""
+    from dataclasses import replace
+
+    if seed is None:
+        return task
+    if task.draw is None:
+        raise UsageError(f"{task.name} has no official script that guesses; leave out --official-seed")
+    return replace(task, metrics=(*task.metrics, task.draw(seed)))
 
 
 def dataset(task: Task, source: str, request: DataRequest) -> Dataset:
@@ -55,6 +80,22 @@ def dataset(task: Task, source: str, request: DataRequest) -> Dataset:
             f"task {task.name}, source {source} gave a {type(found).__name__}; expected a pgbench.Dataset"
         )
     return found
+
+
+def answers(task: Task, data: Dataset, asked: ModelRequest, more: Sequence[Path]) -> Answers:
+    """Answers made elsewhere, read as the task's own result files are. Raises UsageError, DataError."""
+    from pgbench.submissions.read import read_files
+
+    with task_code(f"task {task.name}, reading answers"):
+        return read_files(Path(asked.predictions or ""), more, task.results, data.samples)
+
+
+def check_metric(task: Task, asked: str | None, data: Dataset) -> None:
+    """Before any model is loaded. Raises DataError for a sample that the chosen metric cannot score."""
+    if asked is not None:
+        from pgbench.metrics.named import check_fits
+
+        check_fits(task, data.samples)
 
 
 def one_of(kind: str, value: str, literal: object) -> str:

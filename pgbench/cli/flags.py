@@ -32,6 +32,14 @@ Limit = Annotated[
     int | None, typer.Option(min=1, help="About so many samples: whole images, in one fixed order.")
 ]
 Seed = Annotated[int, typer.Option(help="Of the order of images.")]
+Metric = Annotated[
+    str | None,
+    typer.Option(help="Score by this metric alone: one of the task's own, or a general one, as exact_match."),
+]
+OfficialSeed = Annotated[
+    int | None,
+    typer.Option(help="Score too what the official script's own guesses give, drawn with this seed."),
+]
 Backend = Annotated[str, typer.Option(help="paligemma | oracle | replay | a plugin's")]
 Predictions = Annotated[str | None, typer.Option(help="Answers for the replay backend.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -36,9 +37,11 @@ def run(
     data_revision: flags.DataRevision = None,
     split: flags.Split = None,
     variant: flags.Variant = None,
+    metric: flags.Metric = None,
     prompt_style: flags.PromptStyle = "paligemma",
     limit: flags.Limit = None,
     seed: flags.Seed = 0,
+    official_seed: flags.OfficialSeed = None,
     backend: flags.Backend = "paligemma",
     predictions: flags.Predictions = None,
     threads: flags.Threads = None,
@@ -47,7 +50,7 @@ def run(
     as_json: flags.Json = False,
 ) -> int:
     """Run one checkpoint on one task; the same command again goes on where it stopped, or reports done."""
-    asked = _Asked(
+    asked = Asked(
         task=task,
         backend=backend,
         model=ModelRequest(
@@ -63,19 +66,22 @@ def run(
         data=DataRequest(split=split or "", path=data, id=data_id, revision=data_revision),
         source=source,
         variant=variant,
+        metric=metric,
         limit=limit,
         seed=seed,
+        official_seed=official_seed,
         batch=batch_size,
         max_failures=max_failures,
     )
     with streams.stdout_on_stderr():
-        outcome = _run(_cell(asked), out)
-    _print(outcome, named=model is not None or backend != "paligemma", as_json=as_json)
-    return _verdict(len(outcome.record.failures), max_failures)
+        cell, surplus = cell_of(asked)
+        outcome = execute(cell, out)
+    tell(outcome, surplus, named=model is not None or backend != "paligemma", as_json=as_json)
+    return verdict(len(outcome.record.failures), max_failures)
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class Asked:
     """What the command line said, checked for its words only."""
 
     task: str
@@ -86,23 +92,35 @@ class _Asked:
     variant: str | None
     limit: int | None
     seed: int
+    official_seed: int | None
     batch: int
     max_failures: int
+    metric: str | None = None
+    more: tuple[Path, ...] = ()  # files of answers beside the first
+    name: str | None = None  # of what gave the answers
 
 
-def _cell(asked: _Asked) -> Cell:
-    """Task, data and checkpoint, found and checked; no weights loaded."""
+def cell_of(asked: Asked) -> tuple[Cell, Sequence[str]]:
+    """Task, data and checkpoint, found and checked, no weights loaded; and the ids of surplus answers."""
+    from pgbench.backends import replay
     from pgbench.batch import Cell
     from pgbench.registry import load_backend, load_task, task_digest
 
-    task = load_task(asked.task)
+    task = choices.with_draw(choices.metric(load_task(asked.task), asked.metric), asked.official_seed)
     open_engine = load_backend(asked.backend)
     drawn = asked.model.model in (None, *SHIPPED) and not asked.model.predictions
     name = choices.source(task, asked.source, asked.data, drawn=drawn)
     split = choices.split(task, asked.data.split)
-    engine = open_engine(asked.model)
+    replayed = bool(asked.backend == "replay" and replay.required(asked.model))
+    engine = None if replayed else open_engine(asked.model)
     variant = choices.variant(task, asked.variant)
     dataset = choices.dataset(task, name, replace(asked.data, split=split, variant=variant))
+    choices.check_metric(task, asked.metric, dataset)
+    surplus: Sequence[str] = ()
+    if engine is None:  # read by the task, which knows its own result files
+        dataset = replace(dataset, missing=())  # no picture is looked at
+        answers = choices.answers(task, dataset, asked.model, asked.more)
+        engine, surplus = replay.engine_of(answers, asked.model.style, asked.name), answers.surplus
     source = DataSource(name, dataset.id, dataset.revision)
     sweep = Sweep(
         tasks=((task, variant, split, source),),
@@ -111,9 +129,10 @@ def _cell(asked: _Asked) -> Cell:
         seed=asked.seed,
         batch=asked.batch,
     )
-    cell = Cell(expand(sweep)[0], task, task_digest(asked.task), dataset, engine)
+    spec = replace(expand(sweep)[0], official_seed=asked.official_seed, metric=asked.metric)
+    cell = Cell(spec, task, task_digest(asked.task), dataset, engine)
     _accept_missing(cell, asked.max_failures)
-    return cell
+    return cell, surplus
 
 
 def _accept_missing(cell: Cell, allowed: int) -> None:
@@ -134,7 +153,7 @@ def _accept_missing(cell: Cell, allowed: int) -> None:
         )
 
 
-def _run(cell: Cell, out: Path) -> Outcome:
+def execute(cell: Cell, out: Path) -> Outcome:
     """Run with a bar on stderr, and say on interruption what is kept."""
     import shutil
 
@@ -167,7 +186,8 @@ def _run(cell: Cell, out: Path) -> Outcome:
             raise RunStopped(f"{reason}; {state}, the same command goes on") from error
 
 
-def _print(outcome: Outcome, *, named: bool, as_json: bool) -> None:
+def tell(outcome: Outcome, surplus: Sequence[str], *, named: bool, as_json: bool) -> None:
+    """The table or the JSON document of a run."""
     from pgbench.report.render import printable, terminal
     from pgbench.report.table import caveats, of_record
 
@@ -178,17 +198,23 @@ def _print(outcome: Outcome, *, named: bool, as_json: bool) -> None:
             "run": str(outcome.folder),
             "already_done": outcome.already_done,
             "notes": caveats(outcome.record),
+            **({"surplus": {"count": len(surplus), "first": list(surplus[:10])}} if surplus else {}),
             "record": plain(outcome.record),
         }
         streams.print_json(document)
         return
     print(terminal(of_record(outcome.record)))
+    if surplus:
+        from pgbench.submissions.read import surplus_note
+
+        print(printable(surplus_note(surplus)))
     print(f"{'already done' if outcome.already_done else 'record'}: {printable(str(outcome.folder))}")
     if not named:
         print(_NAME_A_CHECKPOINT.format(task=outcome.record.spec.task, default=DEFAULT, example=EXAMPLE))
 
 
-def _verdict(failed: int, allowed: int) -> int:
+def verdict(failed: int, allowed: int) -> int:
+    """The exit code; says on stderr what is to do where it is not 0."""
     if failed <= allowed:
         return OK
     print(

@@ -13,27 +13,31 @@ from pgbench.errors import StoreError
 
 if TYPE_CHECKING:
     from pgbench.records import RunRecord, SampleLine
+    from pgbench.report.table import Table
 
 
 def show(
     run: Annotated[Path, typer.Argument(help="A run folder, or a file in it.")],
     wrong: Annotated[int, typer.Option(min=0, help="Also the N answers that scored lowest.")] = 0,
+    by: Annotated[str | None, typer.Option(help="Every metric of one breakdown, answer_type say.")] = None,
     as_json: flags.Json = False,
 ) -> None:
-    """Show the record of a run, and with --wrong its worst answers."""
+    """Show the record of a run, with --wrong its worst answers, with --by one breakdown in full."""
     from pgbench import store
+    from pgbench.report.table import by_group, of_record
 
     folder = run.parent if run.is_file() else run
     record = store.read_record(folder)
     if record is None:
         raise StoreError(_unfinished(folder))
+    table = of_record(record) if by is None else by_group(record, by)
     worst = _worst(folder, record.primary, wrong) if wrong else []
     if as_json:
         answers = [store.plain(line) for line in worst]
         document = {"run": str(folder), "record": store.plain(record), "wrong": answers}
         streams.print_json(document)
     else:
-        _print(record, worst)
+        _print(table, record, worst)
 
 
 def _unfinished(folder: Path) -> str:
@@ -59,11 +63,10 @@ def _share(line: SampleLine, metric: str) -> float | None:
     return sums["sum"] / sums["n"] if sums.get("n") else None
 
 
-def _print(record: RunRecord, worst: list[SampleLine]) -> None:
+def _print(table: Table, record: RunRecord, worst: list[SampleLine]) -> None:
     from pgbench.report.render import printable, terminal
-    from pgbench.report.table import of_record
 
-    print(terminal(of_record(record)))
+    print(terminal(table))
     for line in worst:
         target = line.target if isinstance(line.target, str) else " | ".join(dict.fromkeys(line.target or ()))
         said = f"failed: {line.error}" if line.error else f"answered: {line.output}"

@@ -4,25 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pgbench.cli import flags, streams
-from pgbench.errors import OK, USAGE, UsageError
+import typer
+
+from pgbench.cli import flags, streams, task_card
+from pgbench.errors import OK, USAGE, UsageError, unknown
 
 if TYPE_CHECKING:
     from pgbench.types import Task
 
 
-def tasks(as_json: flags.Json = False) -> int:
-    """List the tasks: splits and their sizes, metrics, sources."""
+def tasks(
+    name: Annotated[str | None, typer.Argument(help="Show this task fully.")] = None,
+    as_json: flags.Json = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="As a page: prompts, splits, metrics, sources, deviations.")
+    ] = False,
+) -> int:
+    """List the tasks: splits and their sizes, metrics and their floors, sources, licences."""
     from pgbench.registry import task_names
 
     with streams.stdout_on_stderr():  # a plugin may print when it is imported
-        found = [_listed(name, owner) for name, owner in sorted(task_names().items())]
-    if as_json:
+        owners = task_names()
+        if name is not None and name not in owners:
+            raise UsageError(unknown("task", name, owners))
+        found = [_listed(one, owners[one]) for one in (sorted(owners) if name is None else [name])]
+    if as_json and markdown:
+        raise UsageError("--json and --markdown are two forms of one list; take one of them")
+    if markdown:
+        print(_page(found))
+    elif as_json:
         streams.print_json([_document(entry) for entry in found])
     else:
-        _print(found)
+        _print(found, fully=name is not None)
     return USAGE if any(isinstance(entry.task, str) for entry in found) else OK
 
 
@@ -43,15 +58,32 @@ def _listed(name: str, owner: str) -> _Listed:
         return _Listed(name, owner, str(error))
 
 
-def _print(found: Sequence[_Listed]) -> None:
+def _page(found: Sequence[_Listed]) -> str:
+    from pgbench.registry import task_head
+    from pgbench.report.render import printable
+    from pgbench.report.tasks_page import Entry, page
+
+    heads = (task_head(entry.name) if not isinstance(entry.task, str) else "" for entry in found)
+    entries = [Entry(entry.name, head, entry.task) for entry, head in zip(found, heads, strict=True)]
+    return "\n".join(printable(line) for line in page(entries).splitlines())
+
+
+def _print(found: Sequence[_Listed], *, fully: bool) -> None:
+    from pgbench.cli import task_card
+    from pgbench.metrics.named import NAMED
     from pgbench.report.render import printable
 
     for entry in found:
         lines = _lines(entry.task) if not isinstance(entry.task, str) else [f"cannot be loaded: {entry.task}"]
         print(printable(f"{entry.name}  {lines[0]}"))
+        lines += task_card.lines(entry.task, entry.owner) if fully and not isinstance(entry.task, str) else []
         for line in lines[1:]:
             print(f"    {printable(line)}")
-    print("\npgbench run --task NAME runs one; * marks the primary metric")
+    if fully:
+        return
+    print("\na floor, in percent, is what answering without looking gives; pgbench tasks NAME shows more")
+    print("pgbench run --task NAME runs one; * marks the primary metric; --metric NAME computes one alone,")
+    print(f"one of the task's or of {', '.join(NAMED)}")
 
 
 def _lines(task: Task) -> list[str]:
@@ -59,8 +91,9 @@ def _lines(task: Task) -> list[str]:
     metrics = ", ".join(f"{metric.name}{'*' if metric.primary else ''}" for metric in task.metrics)
     splits = ", ".join(f"{name} ({size:,})" if size else name for name, size in task.splits.items())
     variants = [f"variants {', '.join(task.variants)}"] if len(task.variants) > 1 else []
-    rest = [f"splits   {splits}", f"metrics  {metrics}", f"sources  {', '.join(task.sources)}", *variants]
-    return [f"{task.title} (v{task.version})", *rest]
+    read = f"sources  {', '.join(task.sources)}"
+    rest = [f"splits   {splits}", f"metrics  {metrics}", *task_card.floors(task), read, *variants]
+    return [f"{task.title} (v{task.version})", *rest, f"licence  {task.licence}"]
 
 
 def _document(entry: _Listed) -> dict[str, object]:

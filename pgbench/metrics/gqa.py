@@ -29,6 +29,7 @@ EVAL = (
     "junayednaushad/Relation-Network-VQA:gqa/eval.py@64f6c6a08b54450a41430335ab8c96ca7cde1435"
 )
 COMMON = ("color", "material", "shape")  # what can be common to two objects
+_OPERATION = {"operation", "argument"}
 NO_STEP = ("exist", "query: name", "choose name")  # the operations that end a question, no step of reasoning
 
 # The score of an answer as a fraction, or None where the metric does not count the question.
@@ -73,6 +74,20 @@ def words_of(question: str) -> int:
     4
     """
     return len(question.split())
+
+
+def breakdowns(record: Mapping[str, object], question: str) -> dict[str, str]:
+    """The official breakdowns, as far as the record tells."""
+    found = {"words": str(words_of(question))}
+    types, semantic = record.get("types"), record.get("semantic")
+    if isinstance(types, dict):
+        both = {name: types.get(name) for name in ("structural", "semantic")}
+        found |= {name: value for name, value in both.items() if isinstance(value, str)}
+    if isinstance(semantic, list) and all(
+        isinstance(one, dict) and one.keys() >= _OPERATION for one in semantic
+    ):
+        found["steps"] = str(steps_of(semantic))
+    return found
 
 
 def _accuracy(sample: Sample, text: str) -> float | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from itertools import repeat
 from typing import Protocol
 
 from pgbench.errors import DataError
@@ -100,6 +101,7 @@ def _textvqa_text(text: str) -> str:
     return _plain_words(_unpunctuate(_light(text), FIRST_32))
 
 
+@lru_cache(maxsize=1 << 10)
 def leave_one_out(matches: int, n: int) -> float:
     """The mean over n answers of min(1, matches among the other n - 1 / 3), in closed form.
 
@@ -148,14 +150,16 @@ def paper_accuracy(*, prediction: str, answers: Sequence[str]) -> float:
     1.0
     """
     need_answers(answers)
-    return leave_one_out(sum(vqav2_matches(prediction, answers, ALL)), len(answers))
+    return leave_one_out(vqav2_matches(prediction, answers, ALL).count(True), len(answers))
 
 
 def vqav2_matches(prediction: str, answers: Sequence[str], periods: int) -> tuple[bool, ...]:
     """Which answers the prediction equals by the VQAv2 rule: to the letter where all answers, white space
     apart, are the same text, normalised otherwise. `periods`: how many of them normalising removes."""
-    texts = [_texts(answer, periods) for answer in answers]
-    form = 1 if len({light for light, _ in texts}) > 1 else 0
+    if answers.count(answers[0]) == len(answers):  # a short cut, for speed alone
+        return (_texts(prediction, periods)[0] == _texts(answers[0], periods)[0],) * len(answers)
+    texts = list(map(_texts, answers, repeat(periods)))
+    form = 0 if texts.count(texts[0]) == len(texts) else 1  # equal light forms have equal normal forms
     said = _texts(prediction, periods)[form]
     return tuple([text[form] == said for text in texts])
 

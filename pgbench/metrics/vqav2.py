@@ -48,7 +48,7 @@ def vqav2_accuracy(*, prediction: str, answers: Sequence[str]) -> float:
     0.0
     """
     need_answers(answers)
-    return leave_one_out(sum(vqav2_matches(prediction, answers, FIRST_32)), len(answers))
+    return leave_one_out(vqav2_matches(prediction, answers, FIRST_32).count(True), len(answers))
 
 
 def official_table(rows: Iterable[tuple[Sample, str]]) -> Table:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from pgbench.errors import UsageError, unknown
 from pgbench.records import Cost, RunRecord, Score
 from pgbench.types import Checkpoint
 
@@ -46,6 +47,29 @@ def of_record(record: RunRecord) -> Table:
             _stack(record),
             *caveats(record),
         ),
+    )
+
+
+def by_group(record: RunRecord, name: str) -> Table:
+    """Every metric of one breakdown, a row for each value and metric; `of_record` shows the primary alone.
+
+    Raises UsageError for a breakdown that the record does not have.
+    """
+    if name not in record.groups:
+        raise UsageError(unknown(f"group of this {record.spec.task} run", name, record.groups))
+    whole = of_record(record)
+    rows = [
+        (value, *_row(metric, score))
+        for value, scores in record.groups[name].items()
+        for metric, score in scores.items()
+    ]
+    shown = [score for scores in record.groups[name].values() for score in scores.values()]
+    return Table(
+        title=whole.title,
+        columns=(name, *whole.columns),
+        rows=tuple(rows),
+        notes=(_interval_kinds(shown), *caveats(record)),
+        left=2,
     )
 
 
@@ -99,7 +123,10 @@ def _level(point: Checkpoint, record: RunRecord) -> str:
 
 def _intervals(record: RunRecord) -> str:
     groups = (scores for values in record.groups.values() for scores in values.values())
-    shown = [*record.scores.values(), *(scores[record.primary] for scores in groups)]
+    return _interval_kinds([*record.scores.values(), *(scores[record.primary] for scores in groups)])
+
+
+def _interval_kinds(shown: Iterable[Score]) -> str:
     kinds = sorted({score.interval for score in shown} - {"none"})
     return f"intervals: {', '.join(_KINDS[kind] for kind in kinds)}" if kinds else "no intervals"
 

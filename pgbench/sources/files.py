@@ -43,7 +43,7 @@ def read_json(folder: Path, name: str) -> object:
         raise DataError(
             f"{name} is not JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}; download it again"
         ) from exc
-    except (UnicodeDecodeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:  # no UTF-8; an integer of more digits than Python reads
         raise DataError(f"{name} is not JSON: {type(exc).__name__}; download it again") from exc
 
 

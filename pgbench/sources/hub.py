@@ -5,8 +5,11 @@ Nothing that a repository ships is executed or unpickled: no dataset script, no 
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
@@ -20,17 +23,56 @@ LOGIN = "log in with `hf auth login` (or set HF_TOKEN)"
 LOCAL = "or name a local folder instead"
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What somebody asks `fetch` for."""
+
+    repo_id: str
+    revision: str | None  # branch, tag or commit; None: the default branch
+    repo_type: RepoType
+    patterns: tuple[str, ...]
+    peek: bool = False  # a small file that decides whether the rest is wanted at all
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file of a repository as the hub lists it."""
+
+    path: str
+    size: int  # bytes
+    sha256: str | None  # of files in large file storage
+    git: str | None  # git's own sha1 of the others
+
+
+# Asked before every fetch: the commit to read from the cache alone. May raise to stop the fetch.
+Guide: TypeAlias = Callable[[Wanted], str]
+_GUIDE: ContextVar[Guide | None] = ContextVar("guide", default=None)
+
+
+@contextlib.contextmanager
+def guided(guide: Guide) -> Iterator[None]:
+    """In this block `fetch` downloads nothing: what a source reads is known to `guide`, or refused by it."""
+    token = _GUIDE.set(guide)
+    try:
+        yield
+    finally:
+        _GUIDE.reset(token)
+
+
 def fetch(
-    repo_id: str, revision: str | None, *, repo_type: RepoType, patterns: Sequence[str]
+    repo_id: str, revision: str | None, *, repo_type: RepoType, patterns: Sequence[str], peek: bool = False
 ) -> tuple[Path, str]:
     """The folder and commit of a repository's files that match `patterns`, downloaded or from the cache.
 
     HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are honoured; where the hub is out of reach, what is
-    cached is used. `revision` is a branch, tag or commit; None is the default branch.
+    cached is used. `revision` is a branch, tag or commit; None is the default branch. `peek` marks a small
+    file that decides whether the rest is wanted.
 
     Raises HubError, one line with what to do: gated or private (401, 403), no such repository or revision
     (404), no network or offline mode with nothing cached, a cache that cannot be written.
     """
+    if (guide := _GUIDE.get()) is not None:
+        revision = guide(Wanted(repo_id, revision, repo_type, tuple(patterns), peek))
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
@@ -41,12 +83,74 @@ def fetch(
             repo_type=repo_type,
             allow_patterns=list(patterns),
             ignore_patterns=list(NEVER),
+            local_files_only=guide is not None,
         )
     except HFValidationError as exc:
-        raise HubError(f"{repo_id!r} is neither a local folder nor a hub id like owner/name") from exc
+        raise HubError(no_id(repo_id)) from exc
     except (OSError, connection_error()) as exc:
         raise HubError(advice(exc, repo_id, revision, repo_type)) from exc
     return Path(folder), Path(folder).name
+
+
+def look_up(wanted: Wanted) -> tuple[str, list[RemoteFile]]:
+    """The commit, and the files that `fetch` would bring of it, as the hub lists them; downloads nothing.
+
+    Raises HubError as `fetch` does; the cache cannot stand in for the hub here.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
+
+    if constants.HF_HUB_OFFLINE:
+        raise HubError(
+            "HF_HUB_OFFLINE is set, and sizes are known to the hub alone: unset it where you fetch"
+        )
+    try:
+        info = HfApi().repo_info(
+            wanted.repo_id,
+            revision=wanted.revision,
+            repo_type=wanted.repo_type,
+            files_metadata=True,
+            timeout=30,
+        )
+    except HFValidationError as exc:
+        raise HubError(no_id(wanted.repo_id)) from exc
+    except (OSError, connection_error()) as exc:
+        raise HubError(advice(exc, wanted.repo_id, wanted.revision, wanted.repo_type)) from exc
+    there = [
+        RemoteFile(one.rfilename, one.size or 0, one.lfs.sha256 if one.lfs else None, one.blob_id)
+        for one in getattr(info, "siblings", None) or ()
+    ]
+    names = set(
+        filter_repo_objects(
+            [one.path for one in there], allow_patterns=list(wanted.patterns), ignore_patterns=list(NEVER)
+        )
+    )
+    return str(info.sha), [one for one in there if one.path in names]
+
+
+def fetch_again(wanted: Wanted, commit: str, path: str) -> None:
+    """One file afresh, in the place of a damaged one. Raises HubError."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        hf_hub_download(
+            wanted.repo_id, path, revision=commit, repo_type=wanted.repo_type, force_download=True
+        )
+    except (OSError, connection_error()) as exc:
+        raise HubError(advice(exc, wanted.repo_id, commit, wanted.repo_type)) from exc
+
+
+def cached(wanted: Wanted, commit: str, path: str) -> Path | None:
+    """A file of a commit in the cache, if it is there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(wanted.repo_id, path, revision=commit, repo_type=wanted.repo_type)
+    return Path(found) if isinstance(found, str) and Path(found).is_file() else None
+
+
+def no_id(repo_id: str) -> str:
+    return f"{repo_id!r} is neither a local folder nor a hub id like owner/name"
 
 
 def advice(exc: BaseException, repo_id: str, revision: str | None, repo_type: RepoType) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,15 @@ from pgbench.sources.files import kind
 from pgbench.sources.json_stream import Document
 
 Member = tuple[str, str, Mapping[str, object]]
+
+
+def chunks(folder: Path, stem: str) -> list[str]:
+    """stem.json, or the chunks in stem/ in the order of their numbers, as GQA's script looks; none: empty."""
+    if (folder / f"{stem}.json").is_file():
+        return [f"{stem}.json"]
+    found = (path.name for path in (folder / stem).glob(f"{stem}_*.json"))
+    ordered = sorted(found, key=lambda name: ([int(one) for one in re.findall(r"\d+", name)], name))
+    return [f"{stem}/{name}" for name in ordered]
 
 
 def json_members(folder: Path, names: Sequence[str]) -> Iterator[Member]:
@@ -24,7 +34,7 @@ def json_members(folder: Path, names: Sequence[str]) -> Iterator[Member]:
                 yield from _members(document, name)
         except OSError as exc:
             raise DataError(f"{name} cannot be read: {exc.strerror}") from exc
-        except (UnicodeDecodeError, RecursionError) as exc:
+        except (ValueError, RecursionError) as exc:  # no UTF-8; a number of thousands of digits
             raise DataError(f"{name} is not JSON: {type(exc).__name__}; download it again") from exc
 
 

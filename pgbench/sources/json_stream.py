@@ -31,7 +31,7 @@ def json_records(folder: Path, name: str, key: str) -> Iterator[Mapping[str, obj
         raise DataError(f"{name} is not in {folder}; there: {listing(folder)}") from exc
     except OSError as exc:
         raise DataError(f"{name} cannot be read: {exc.strerror}") from exc
-    except (UnicodeDecodeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:  # no UTF-8; a number of thousands of digits
         raise DataError(f"{name} is not JSON: {type(exc).__name__}; download it again") from exc
 
 

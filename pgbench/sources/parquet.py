@@ -9,8 +9,8 @@ import errno
 import functools
 import glob
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class Rows:
     id: str  # the hub id, or the name of the file or folder; never an absolute path
     revision: str | None  # the hub commit
     folder: Path  # where a row's image is, if the row holds a path instead of bytes
+    columns: tuple[str, ...]  # of fields; without those optional ones that the files lack
 
     def __len__(self) -> int:
         return len(self.table)
@@ -37,6 +38,15 @@ class Rows:
         """All rows with these columns alone, as Python values, in the published order."""
         rows: list[Mapping[str, object]] = self.table.select_columns(list(columns)).data.table.to_pylist()
         return rows
+
+    def stream(self, start: int = 0) -> Iterator[Mapping[str, object]]:
+        """The rows from `start` on with all field columns, as Python values, a thousand at a time.
+
+        For large splits: VQAv2's validation rows as Python values at once would take over a gigabyte.
+        """
+        table = self.table.select_columns(list(self.columns)).data.table.slice(start)
+        for batch in table.to_batches(max_chunksize=1000):
+            yield from batch.to_pylist()
 
     def image(self, index: int, name: str, column: str = "image") -> Image:
         """The image of a row, read late; reading raises OSError where the row holds none."""
@@ -52,6 +62,11 @@ class Rows:
         if path is None:
             raise OSError(f"row {index} holds no image")
         return read_image(path)
+
+    def names_image(self, index: int, column: str = "image") -> bool:
+        """Whether a row's image cell holds a path: without bytes, such a picture is missing, not absent."""
+        cell = self.table.data.column(column)[index].as_py()
+        return cell is not None and bool(cell["path"])
 
     def without_image(self, column: str = "image") -> frozenset[int]:
         """The rows that hold neither bytes nor a path to a file that is there; reads no image."""
@@ -80,12 +95,14 @@ def parquet_rows(
     *,
     fields: Sequence[str],
     images: Sequence[str] = ("image",),
+    optional: Sequence[str] = (),
 ) -> Rows:
     """The rows of a split, from the hub, a local folder or one parquet file (taken as it is).
 
     `request.path` is the folder or file; without it the repository is `request.id`, or `default_id`, at
     `request.revision`. A split's files are those named after the first of `split_names` that has any
     (data/validation-00000-of-00003.parquet, val.parquet, validation/0000.parquet). Only they are downloaded.
+    `optional` fields may be absent from the files.
 
     Raises HubError as `fetch` does, and DataError: no such file, folder or split, a part of the split
     missing, a column missing, a file that is not parquet or damaged.
@@ -97,8 +114,26 @@ def parquet_rows(
     else:
         found = request.id or default_id
         revision, files = hub_files(found, request.revision, split_names)
-    table = load(files, split_names[0], fields, images)
-    return Rows(table, found, revision, files[0].parent)
+    schemas = [check_parquet(file, [*fields, *images]) for file in files]
+    columns = (*fields, *(one for one in optional if all(one in schema for schema in schemas)))
+    table = load(files, split_names[0], columns, images)
+    return Rows(table, found, revision, files[0].parent, columns)
+
+
+def bring(request: DataRequest, default_id: str, split_names: Sequence[str]) -> DataRequest:
+    """Download the files of all these splits in one go, for a source that reads several tables: the sizes of
+    all are known before the first is read. Returns the request at the one commit that they are of, since a
+    branch may move between two look-ups. Raises HubError."""
+    if request.path is not None:
+        return request
+    found = request.id or default_id
+    _, commit = fetch(found, request.revision, repo_type="dataset", patterns=wanted(split_names))
+    return replace(request, revision=commit)
+
+
+def wanted(split_names: Sequence[str]) -> list[str]:
+    # the card as well: huggingface_hub warns at length where nothing matches; `absent` says it better
+    return ["README.md", *(pattern for split_name in split_names for pattern in patterns(split_name))]
 
 
 def patterns(split_name: str) -> tuple[str, ...]:
@@ -164,9 +199,7 @@ def refuse_other_split(name: str, split_names: Sequence[str]) -> None:
 
 
 def hub_files(repo_id: str, revision: str | None, split_names: Sequence[str]) -> tuple[str, list[Path]]:
-    # the card as well: huggingface_hub warns at length where nothing matches; the error below says it better
-    wanted = ["README.md", *(pattern for split_name in split_names for pattern in patterns(split_name))]
-    folder, commit = fetch(repo_id, revision, repo_type="dataset", patterns=wanted)
+    folder, commit = fetch(repo_id, revision, repo_type="dataset", patterns=wanted(split_names))
     here = (file.relative_to(folder).as_posix() for file in folder.rglob("*.parquet"))
     picked = pick(here, split_names)
     if not picked:
@@ -177,8 +210,8 @@ def hub_files(repo_id: str, revision: str | None, split_names: Sequence[str]) ->
 
 
 def absent(split_names: Sequence[str], where: str, there: Sequence[str], hint: str) -> str:
-    wanted = " or ".join(f"{split_name}-*.parquet" for split_name in split_names)
-    return f"{where} has no {wanted}; there: {names(there)}; {hint}"
+    files = " or ".join(f"{split_name}-*.parquet" for split_name in split_names)
+    return f"{where} has no {files}; there: {names(there)}; {hint}"
 
 
 def load(files: Sequence[Path], split: str, fields: Sequence[str], images: Sequence[str]) -> Any:
@@ -187,8 +220,6 @@ def load(files: Sequence[Path], split: str, fields: Sequence[str], images: Seque
     import pyarrow as pa
 
     columns = [*fields, *images]
-    for file in files:
-        check_parquet(file, columns)
     # escaped: datasets reads a path as a pattern
     sources = {split: [glob.escape(str(file)) for file in files]}
     what = names([file.name for file in files])
@@ -218,13 +249,13 @@ def one_line(exc: BaseException) -> str:
     return " ".join(str(exc).split()).removesuffix(".")[:200]
 
 
-def check_parquet(file: Path, columns: Sequence[str]) -> None:
-    """Raises DataError for a file that is no parquet file or lacks a column; reads its footer alone."""
+def check_parquet(file: Path, columns: Sequence[str]) -> Sequence[str]:
+    """A file's columns, from its footer. Raises DataError: no parquet file, or one of `columns` lacks."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        there = pq.read_schema(file).names
+        there: Sequence[str] = pq.read_schema(file).names
         rows = pq.read_metadata(file).num_rows
     except (pa.ArrowException, OSError) as exc:
         raise DataError(
@@ -235,3 +266,4 @@ def check_parquet(file: Path, columns: Sequence[str]) -> None:
     lacking = [column for column in columns if column not in there]
     if lacking:
         raise DataError(f"{file.name} has no column {names(lacking)}; there: {names(there)}")
+    return there

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pgbench.keys import bytes_key, json_key
 from pgbench.profiles import DEFAULT, EXAMPLE, RELEASED, SHIPPED, profile_of
 from pgbench.types import Checkpoint, Family, ModelRequest
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CONFIG = ("config.json",)
 _CONTENT = ("*.json", "*.safetensors", "tokenizer.model")  # what is loaded, hence what is hashed
 _FAMILIES: Mapping[str, Family] = {"gemma": "paligemma", "gemma2": "paligemma2"}
@@ -36,10 +36,10 @@ def resolve(request: ModelRequest) -> tuple[Checkpoint, Path]:
     """
     name, folder, revision = _locate(request)
     family, resolution = _read_config(folder, name)
-    _require_weights(folder, name)
+    require_weights(folder, name)
     checkpoint = Checkpoint(
         id=name,
-        revision=revision or _content_key(folder),
+        revision=revision or content_key(folder),
         profile=profile_of(name, family, request.style),
         resolution=resolution,
         dtype=request.dtype,
@@ -57,12 +57,12 @@ def _locate(request: ModelRequest) -> tuple[str, Path, str | None]:
     if model in SHIPPED:
         _refuse_revision(request, model)
         return model, Path(str(files("pgbench") / "demo" / "checkpoints" / model)), None
-    if (folder := _folder(model)) is not None:
+    if (folder := folder_at(model)) is not None:
         _refuse_revision(request, model)
         # the name as given, links unresolved: it says what kind of checkpoint this is
         return Path(os.path.abspath(folder)).name, folder, None  # noqa: PTH100 - Path.absolute keeps ".."
     name, _, at = model.partition("@")
-    if _HUB_ID.fullmatch(name):
+    if HUB_ID.fullmatch(name):
         folder, commit = _download(name, _one_revision(model, request.revision, at))
         return name, folder, commit
     if any(mark in model for mark in "/\\") or model.startswith(("~", ".")):
@@ -80,7 +80,7 @@ def _locate(request: ModelRequest) -> tuple[str, Path, str | None]:
     )
 
 
-def _folder(model: str) -> Path | None:
+def folder_at(model: str) -> Path | None:
     """The folder that a text names, if there is one; a text may be no path at all."""
     try:
         folder = Path(model).expanduser()
@@ -105,7 +105,7 @@ def _download(name: str, revision: str | None) -> tuple[Path, str]:
     from pgbench.sources.hub import fetch
 
     try:
-        folder, commit = fetch(name, revision, repo_type="model", patterns=_CONFIG)
+        folder, commit = fetch(name, revision, repo_type="model", patterns=_CONFIG, peek=True)
     except HubError as error:
         guess = nearest(name, RELEASED) if _nowhere(error) and name not in RELEASED else ""
         raise HubError(f"{error}{f' (did you mean {guess}?)' if guess else ''}") from error
@@ -126,7 +126,7 @@ def _nowhere(error: HubError) -> bool:
 
 def _read_config(folder: Path, name: str) -> tuple[Family, int]:
     """Family and resolution in px. Raises CheckpointError."""
-    config = _json(folder / "config.json", name)
+    config = read_object(folder / "config.json", name)
     kind = config.get("model_type")
     text = _part(config, "text_config", name).get("model_type", "gemma")
     if not isinstance(text, str) or kind != "paligemma" or text not in _FAMILIES:
@@ -153,7 +153,8 @@ def _part(config: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any]:
     return part
 
 
-def _json(path: Path, name: str) -> dict[str, Any]:
+def read_object(path: Path, name: str) -> dict[str, Any]:
+    """The JSON object in one of a checkpoint's files. Raises CheckpointError."""
     try:
         document = json.loads(path.read_bytes())
     except OSError as error:
@@ -165,7 +166,8 @@ def _json(path: Path, name: str) -> dict[str, Any]:
     return document
 
 
-def _require_weights(folder: Path, name: str) -> None:
+def require_weights(folder: Path, name: str) -> None:
+    """Safetensors, whole. Raises CheckpointError for pickled weights, an adapter alone, or none."""
     if (folder / "adapter_config.json").is_file():  # transformers applies it or not, as peft is there or not
         raise CheckpointError(f"{name} holds an adapter; merge it into its base model and name the result")
     if any(folder.glob("*.safetensors")):
@@ -177,9 +179,9 @@ def _require_weights(folder: Path, name: str) -> None:
     raise CheckpointError(f"{name}: {found}; pgbench loads safetensors only, never pickled weights")
 
 
-def _content_key(folder: Path) -> str:
+def content_key(folder: Path, patterns: Sequence[str] = _CONTENT) -> str:
     """sha256 over names and contents of all that is loaded: two folders with equal keys answer alike."""
-    paths = sorted({path for pattern in _CONTENT for path in folder.glob(pattern)})
+    paths = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     try:
         return json_key({path.name: bytes_key(_chunks(path)) for path in paths})
     except OSError as error:

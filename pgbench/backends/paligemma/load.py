@@ -44,7 +44,7 @@ class Loaded:
 
 def load(checkpoint: Checkpoint, folder: Path, request: ModelRequest) -> Loaded:
     """Raises UsageError for a device that is not there, CheckpointError for weights that cannot be used."""
-    _quiet()
+    quiet()
     device = device_of(request.device)
     before = start_process_peak()
     if device.type == "cuda":
@@ -53,7 +53,7 @@ def load(checkpoint: Checkpoint, folder: Path, request: ModelRequest) -> Loaded:
     torch.backends.cudnn.allow_tf32 = False  # also in SigLIP's patch convolution, where it is the default
     dtype = getattr(torch, checkpoint.dtype)
     model = _model(checkpoint, folder, device, dtype)
-    processor = _processor(checkpoint, folder)
+    processor = processor_of(checkpoint, folder)
     _require_match(checkpoint.id, model, processor)
     workarounds = _cpu_workarounds(model, device)
     threads = _pin_threads(request.threads, model.config.text_config.hidden_size)
@@ -81,7 +81,7 @@ def load(checkpoint: Checkpoint, folder: Path, request: ModelRequest) -> Loaded:
     return Loaded(model, processor, device, dtype, stack, before)
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Libraries talk on stderr of things that are settled here; errors still come through."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -123,15 +123,15 @@ def _model(checkpoint: Checkpoint, folder: Path, device: torch.device, dtype: to
             f"{checkpoint.id} does not fit into the memory of {device}; try --quant 4bit"
         ) from error
     except Exception as error:  # safetensors, json and transformers raise a dozen kinds for a broken folder
-        raise CheckpointError(f"cannot load {checkpoint.id}: {_reason(error, folder)}") from error
-    _require_all_weights(checkpoint.id, report)
+        raise CheckpointError(f"cannot load {checkpoint.id}: {reason(error, folder)}") from error
+    require_all_weights(checkpoint.id, report)
     # generate() fills up every field that a GenerationConfig leaves None from the checkpoint's own
     # (transformers 5.23, _prepare_generation_config): penalties, suppressed tokens. Only the stops are kept.
     model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
     return model.eval()
 
 
-def _require_all_weights(name: str, report: Mapping[str, Any]) -> None:
+def require_all_weights(name: str, report: Mapping[str, Any]) -> None:
     """transformers goes on with random weights in the place of what is absent, and drops what is strange."""
     if absent := sorted(report["missing_keys"]):
         raise CheckpointError(f"{name} lacks {len(absent)} weights, first: {absent[0]}")
@@ -248,7 +248,7 @@ def _numerics(device: torch.device, quant: Quant) -> dict[str, str]:
     return found
 
 
-def _processor(checkpoint: Checkpoint, folder: Path) -> Any:
+def processor_of(checkpoint: Checkpoint, folder: Path) -> Any:
     """The published processor, on Pillow: transformers 5 takes torchvision where it finds it, and its
     pixels differ by 1 or 2 of 255 in up to 0.8 % of values. Left padding whatever the tokenizer says."""
     try:
@@ -258,13 +258,13 @@ def _processor(checkpoint: Checkpoint, folder: Path) -> Any:
     except Exception as error:  # as above: many kinds for a broken folder
         raise CheckpointError(
             f"cannot load the processor of {checkpoint.id} (tokenizer.json, preprocessor_config.json): "
-            f"{_reason(error, folder)}"
+            f"{reason(error, folder)}"
         ) from error
     processor.tokenizer.padding_side = "left"
     return processor
 
 
-def _reason(error: Exception, folder: Path) -> str:
+def reason(error: Exception, folder: Path) -> str:
     """The first line of an error, without the path of the folder: the hub's cache is nobody's business."""
     text = str(error).replace(str(folder), "its folder")
     lines = [line for line in text.splitlines() if line.strip()]
