@@ -160,7 +160,8 @@ def existing(folder: Path) -> Path:
 
 
 def download(plan: Plan) -> None:
-    """Bring what is not here; goes on where a killed one stopped. Raises HubError."""
+    """Bring what is not here; whole files of a killed one are kept, the one in flight begins afresh (as
+    huggingface_hub 2 does). Raises HubError."""
     wanted = plan.wanted
     if plan.to_download:
         hub.fetch(wanted.repo_id, plan.commit, repo_type=wanted.repo_type, patterns=wanted.patterns)

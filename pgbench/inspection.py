@@ -109,7 +109,8 @@ def inspect(
         clusters=len(survey.clusters),
         unreferenced=survey.unreferenced,
         without_image=survey.without_image,
-        blank_questions=tuple(survey.blank),
+        # a captioning task has no questions at all, which is no mistake
+        blank_questions=tuple(survey.blank) if len(survey.blank) < len(dataset.samples) else (),
         missing=tuple(survey.missing),
         unreadable=unreadable,
         digest=dataset.digest,

@@ -20,7 +20,7 @@ from pgbench.errors import DataError, unknown
 from pgbench.keys import json_key
 from pgbench.metrics.named import EXACT_MATCH
 from pgbench.metrics.vqav2 import vqav2_accuracy
-from pgbench.sources.files import digest, field, image_file, kind, text
+from pgbench.sources.files import digest, field, image_file, is_file, kind, text
 from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Task
 
 Record: TypeAlias = Mapping[str, object]
@@ -122,7 +122,7 @@ def listed(document: object) -> Sequence[object]:
 
 def decoded(content: bytes, where: str) -> object:
     try:
-        return json.loads(content.decode("utf-8"), parse_constant=str, object_pairs_hook=unrepeated)
+        return json.loads(content.decode("utf-8"), parse_constant=nothing, object_pairs_hook=unrepeated)
     except json.JSONDecodeError as exc:
         place = f"line {exc.lineno}, column {exc.colno}"
         raise DataError(f"{where}: not JSON: {exc.msg} at {place} of it; expected {WANTED}") from exc
@@ -132,6 +132,11 @@ def decoded(content: bytes, where: str) -> object:
         raise DataError(f"{where}: not JSON: nested too deeply") from exc
     except ValueError as exc:  # a repeated field, or a number of thousands of digits
         raise DataError(f"{where}: {exc}") from exc
+
+
+def nothing(_constant: str) -> None:
+    """NaN, which is no JSON, is how a table's empty cell is written by mistake; as a text it would be a
+    reference that nobody gave."""
 
 
 def unrepeated(pairs: Sequence[tuple[str, object]]) -> Record:
@@ -252,6 +257,8 @@ def read_groups(value: object, where: str) -> Mapping[str, str]:
         return {}
     if not isinstance(value, dict):
         raise DataError(f"{where}: field 'groups' should be an object, name -> value, got {kind(value)}")
+    if "" in value:
+        raise DataError(f"{where}: field 'groups' has a value without a name")
     return {text(name, "groups", where): plain(one, where) for name, one in value.items()}
 
 
@@ -265,7 +272,7 @@ def plain(value: object, where: str) -> str:
 def has_images(sample: Sample, folder: Path, there: dict[str, bool]) -> bool:
     for image in sample.images:
         if image.name not in there:
-            there[image.name] = (folder / image.name).is_file()
+            there[image.name] = is_file(folder / image.name)
     return all(there[image.name] for image in sample.images)
 
 

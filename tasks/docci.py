@@ -154,7 +154,7 @@ def json_lines(folder: Path, name: str) -> Iterator[tuple[str, Record]]:
 def parse(line: bytes, where: str) -> Record:
     try:
         record = json.loads(line.decode("utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:  # no UTF-8; an integer of more digits than Python reads
         reason = exc.msg if isinstance(exc, json.JSONDecodeError) else type(exc).__name__
         raise DataError(f"{where} is not JSON: {reason}; download it again") from exc
     if not isinstance(record, dict):

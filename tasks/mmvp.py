@@ -50,6 +50,7 @@ SPLITS = {"test": 300}
 VARIANTS = ("plain", "options", "plain_corrected", "options_corrected")
 FIELDS = ("Index", "Question", "Options", "Correct Answer")
 TABLE, IMAGES = "Questions.csv", "MMVP Images"
+NUMBER = "[0-9]{1,9}"  # of a row; Python reads no integer of more than 4,300 digits
 # The published labels of the rows in dispute, by lmms-eval's tasks/mmvp/README.md; corrected is the reverse.
 DISPUTED = {99: "a", 100: "b", 279: "a", 280: "b"}
 REVERSE = {"a": "b", "b": "a"}
@@ -65,11 +66,15 @@ BIBTEX = """@inproceedings{tong2024eyes,
 
 
 def prompt(sample: Sample, profile: Profile, variant: str) -> str:
-    """The question, with its options as published (`(a) Open (b) Closed`) where they are asked for."""
-    question = sample.question.strip()
-    if variant.startswith("options") or profile.style == "official":
-        question = f"{question} {str(sample.fields['options']).strip()}"
-    return question if profile.style == "official" else f"answer en {question}"
+    """The question, with its options as published (`(a) Open (b) Closed`) where they are asked for.
+
+    Official: scripts/evaluate_mllm.py of tsb0601/MMVP@7635005, which puts a space between and strips nothing.
+    """
+    written = str(sample.fields["options"])
+    if profile.style == "official":
+        return f"{sample.question} {written}"
+    asked = f"answer en {sample.question.strip()}"
+    return f"{asked} {written.strip()}" if variant.startswith("options") else asked
 
 
 def gold(sample: Sample) -> str:
@@ -138,6 +143,9 @@ def read_table(folder: Path) -> Sequence[Record]:
     lacking = [column for column in FIELDS if column not in (reader.fieldnames or ())]
     if lacking:
         raise DataError(f"{TABLE} has no column {names(lacking)}; there: {names(reader.fieldnames or ())}")
+    for line, record in enumerate(found, 1):
+        if None in record:  # where csv puts the fields beyond the header's
+            raise DataError(f"{TABLE} row {line} has more fields than columns; put quotes around commas")
     return found
 
 
@@ -145,7 +153,7 @@ def read_number(record: Record, where: str) -> int:
     """The row's number, from 1; text in the CSV, a whole number on the hub. Raises DataError."""
     value = field(record, "Index", where)
     digits = str(value).strip()
-    if isinstance(value, bool) or not (digits.isascii() and digits.isdecimal()) or int(digits) < 1:
+    if isinstance(value, bool) or not re.fullmatch(NUMBER, digits) or int(digits) < 1:
         raise DataError(f"{where}: field 'Index' should be a whole number from 1, got {kind(value)}")
     return int(digits)
 
@@ -178,7 +186,7 @@ def read_options(written: str, where: str) -> tuple[str, ...]:
     """
     starts: list[tuple[int, int]] = []
     for match in re.finditer(r"\(([a-z])\)", written, re.IGNORECASE):
-        if match[1].lower() == LETTERS[len(starts)]:
+        if match[1].lower() == LETTERS[len(starts) : len(starts) + 1]:  # none follows z
             starts.append(match.span())
     if len(starts) < 2 or written[: starts[0][0]].strip():
         raise DataError(f"{where}: the options should be written '(a) ... (b) ...', got {written[:60]!r}")

@@ -214,7 +214,9 @@ def joined_id(record: object, where: str) -> object:
     setting = record.get("setting", record.get("category"))
     if setting not in SETTINGS:
         raise DataError(f"{where}: {unknown('setting', str(setting), SETTINGS)}")
-    return {**record, "id": f"{setting}-{field(record, 'question_id', where)}"}
+    named = f"{setting}-{field(record, 'question_id', where)}"
+    mute = {"question_id", "text"} if "answer" in record else {"question_id"}  # `text` is the question there
+    return {**{key: value for key, value in record.items() if key not in mute}, "id": named}
 
 
 TASK = Task(

@@ -44,8 +44,8 @@ from pgbench.sources.files import (
     digest,
     field,
     image_file,
+    is_file,
     kind,
-    listing,
     names,
     read_json,
     text,
@@ -116,16 +116,15 @@ def from_files(request: DataRequest) -> Dataset:
     folder = data_folder(request.path, LAYOUT)
     if (folder / "data" / "scienceqa").is_dir():
         folder = folder / "data" / "scienceqa"
-    pictures = next((p for p in (folder / "images" / split, folder / split) if p.is_dir()), None)
-    if pictures is None:
-        raise DataError(f"{folder} has no folder images/{split} or {split}; there: {listing(folder)}")
+    pictures = folder / "images" / split  # or beside problems.json; answers made elsewhere need neither
+    pictures = pictures if pictures.is_dir() else folder / split
     samples, missing = [], []
     for number, record in problems(folder, split):
         where = f"problems.json record {number}"
         images = tuple(picture(pictures, number, record, where))
         if full or images:
             samples.append(read_sample(record, number, where, images))
-            missing += [number for image in images if not (pictures / image.name).is_file()]
+            missing += [number for image in images if not is_file(pictures / image.name)]
     return finish(samples, "problems.json", None, missing)
 
 
@@ -139,7 +138,7 @@ def problems(folder: Path, split: str) -> Iterator[tuple[str, Record]]:
             raise DataError(f"problems.json: record {number} should be an object, got {kind(record)}")
         where = f"problems.json record {number}"
         if text(field(record, "split", where), "split", where) == split:
-            yield check_name(number, where), record
+            yield check_name(text(number, "number", "problems.json"), where), record
 
 
 def picture(folder: Path, number: str, record: Record, where: str) -> Iterable[Image]:

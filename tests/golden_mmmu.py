@@ -16,7 +16,8 @@ def sample(case: Case) -> Sample:
     """The sample of a case. Ids may recur within a file; each case is scored by itself."""
     reference = case["reference"]
     given = reference["answer"]
-    options = tuple(reference["index2ans"].values()) if "index2ans" in reference else ()
+    choice = reference["question_type"] == "multiple-choice"
+    options = tuple(reference["index2ans"][letter] for letter in reference["all_choices"]) if choice else ()
     return Sample(case["id"], (), "", tuple(given) if isinstance(given, list) else given, options)
 
 

@@ -46,5 +46,5 @@ def aggregate(cases: Sequence[Case]) -> dict[str, float | None]:
 
 def _sample(case: Case) -> Sample:
     record = case["reference"]
-    images = (Image(record["image"], lambda: b""),) if record["image"] else ()
-    return read_sample(record, record["pid"], case["id"], images)
+    images = (Image(record["image"], lambda: b""),) if record.get("image") else ()
+    return read_sample(record, str(record.get("pid", case["id"])), case["id"], images)

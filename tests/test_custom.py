@@ -104,6 +104,9 @@ def test_options_are_shown_and_letters_known(tmp_path: Path) -> None:
         (record(2, answers=..., options=["x", "y"], answer="C"), "answer 'C' is none of the options"),
         (record(2, answers=..., options=["B", "A"], answer="A"), "'A' is a letter and an option's text"),
         (record(2, groups=["x"]), "field 'groups' should be an object"),
+        (record(2, groups={"": "x"}), "field 'groups' has a value without a name"),
+        (record(2, groups={"x": float("nan")}), "a group or cluster should be text or a number, got null"),
+        (record(float("nan")), "field 'id' is null"),
         (record(2, groups={"x": None}), "a group or cluster should be text or a number, got null"),
         (record(2, cluster=""), "a group or cluster should be text or a number"),
         (["x"], "line 2: expected an object with id, image and question, got a list"),
@@ -171,10 +174,10 @@ def test_data_that_is_no_file(tmp_path: Path) -> None:
 
 
 def test_missing_images_are_listed_and_the_digest_sees_every_choice(tmp_path: Path) -> None:
-    data = load(
-        written(tmp_path, [record(1), record(2, image="no.png"), record(3, image=["a.png", "no.png"])])
-    )
-    assert data.missing == ("2", "3")
+    lost = [record(2, image="no.png"), record(3, image=["a.png", "no.png"]), record(4, image="4" * 300)]
+    data = load(written(tmp_path, [record(1), *lost]))
+    assert data.missing == ("2", "3", "4")
+    assert load(written(tmp_path, [record(1, answers=float("nan"))])).samples[0].target is None
     changes: list[Record] = [
         {},
         {"question": "why?"},

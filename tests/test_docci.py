@@ -69,6 +69,7 @@ def test_a_lost_image_is_told(tmp_path: Path) -> None:
     [
         ("{", "line 7 is not JSON: Expecting property name.*download it again"),
         ("[]", "line 7 should be an object, got an empty list"),
+        ('{"example_id": ' + "9" * 5000 + "}", "line 7 is not JSON: ValueError; download it again"),
         (json.dumps(record(1)), "id test_00001 occurs twice"),
         (json.dumps(record(8, description=...)), "line 7: field 'description' is missing"),
         (json.dumps(record(8, description=" ")), r"line 7 \(test_00008\): field 'description' is empty"),

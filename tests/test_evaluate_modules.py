@@ -207,6 +207,14 @@ def test_wrong_types_are_refused_by_evaluate(predictions: list[Any], references:
         ("scienceqa", {"answer": 2, "choices": ["x", "y"]}, "expected the letter of one of"),
         ("cmmmu", {"answer": "A", "type": "choice", "options": ["x"]}, "field 'type' should be"),
         ("vqav2", [], "expected a tuple of answers"),
+        ("gqa", {"answer": None}, "sample 0: a reference needs 'answer'"),
+        ("pope", {"label": "yes"}, "needs 'setting'"),
+        ("pope", {"label": "No", "setting": "random"}, "the label should be 'yes' or 'no', got 'No'"),
+        ("mmmu", {"answers": [], "options": ["x", "y"]}, "needs 'answers'"),
+        ("mmmu", {"options": ["x", "y"]}, "needs 'answers'"),
+        ("mmvp", {"answer": "a", "pair": "1"}, "needs 'options'"),
+        ("cmmmu", {"answer": "A", "options": ["x"]}, "needs 'type'"),
+        ("scienceqa", {"choices": ["x", "y"]}, "needs 'answer'"),
     ],
 )
 def test_values_that_cannot_be_scored_say_why(name: str, reference: Any, message: str) -> None:

@@ -292,6 +292,21 @@ def test_no_network_is_one_line(
     assert "HF_HUB_OFFLINE is set" in refused(capsys, *TASK)
 
 
+def test_a_mirrors_password_is_not_printed(
+    hub: HubServer, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HF_ENDPOINT may be the address of a mirror with a login in it."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url.replace("http://", "http://ann:secret@"))
+    hub.modes[DATA] = "gated"
+    assert f"accept its licence at {hub.url}/datasets" in refused(capsys, *TASK)
+    hub.stop()
+    said = refused(capsys, *TASK)
+    assert f"the connection to {hub.url} broke" in said
+    assert "secret" not in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -309,6 +324,11 @@ def test_no_network_is_one_line(
 )
 def test_mistakes(hub: HubServer, capsys: Capture, arguments: list[str], said: str) -> None:
     assert said in refused(capsys, *arguments)
+
+
+def arrived(cache: Path) -> set[str]:
+    """The names of whole files in the snapshot, as the repository has them."""
+    return {path.partition("snapshots/")[2].partition("/")[2] for path in files(cache)}
 
 
 def test_a_killed_fetch_goes_on(hub: HubServer, tmp_path: Path, capsys: Capture) -> None:

@@ -77,3 +77,13 @@ def test_the_aggregate_agrees(data: dict[str, Any]) -> None:
 def test_our_own_copy_is_whole() -> None:
     cases = golden("cmmmu", HERE)["cases"]
     assert (len(cases), sum(case.get("random", False) for case in cases)) == (446, 65)
+
+
+def test_odd_cases_are_judged() -> None:
+    """An option that is null, an answer that is, a category that the script does not know."""
+    reference = {"type": "选择", "answer": "D", "category": "其他", "option1": "甲", "option2": None}
+    case = {"id": "1", "mode": "response", "prediction": "甲", "reference": reference}
+    assert verdict(case) == {"score": 0.0}
+    assert aggregate([case]) == {"Overall": 0.0, "其他": 0.0}
+    blank = {**reference, "type": "填空", "answer": "甲"}
+    assert verdict({**case, "mode": "answer", "prediction": None, "reference": blank}) == {"score": 0.0}

@@ -74,3 +74,13 @@ def test_the_aggregate_agrees(data: dict[str, Any]) -> None:
 def test_our_own_copy_is_whole() -> None:
     cases = golden("mmmu", HERE)["cases"]
     assert (len(cases), sum(case.get("random", False) for case in cases)) == (461, 92)
+
+
+def test_options_follow_their_letters_and_open_questions_have_none() -> None:
+    names = {"C": "z", "A": "x", "B": "y"}
+    reference = {"all_choices": ["A", "B", "C"], "index2ans": names, "answer": ["C"]}
+    case = {"id": "validation_Art_1", "prediction": "I would say it is z", "reference": reference}
+    assert sample({**case, "reference": {**reference, "question_type": "multiple-choice"}}).options == tuple(
+        "xyz"
+    )
+    assert sample({**case, "reference": {**reference, "question_type": "open"}}).options == ()

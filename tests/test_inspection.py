@@ -86,6 +86,14 @@ def test_what_is_wrong_is_listed_with_what_to_do(tmp_path: Path, capsys: Capture
     assert "--max-failures 14" in line
 
 
+def test_a_link_in_a_circle_is_one_missing_picture(tmp_path: Path, capsys: Capture) -> None:
+    folder = original(tmp_path / "d", [record(1), record(2)])
+    picture = folder / "train_images" / f"{1:016x}.jpg"
+    picture.unlink()
+    picture.symlink_to(picture)
+    assert document(capsys, *CHECK, "--data", str(folder), code=3)["missing"] == [f"1: {picture.name}"]
+
+
 @pytest.mark.parametrize(
     ("bad", "said"),
     [

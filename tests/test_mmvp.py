@@ -105,6 +105,7 @@ def test_missing_images_are_listed(tmp_path: Path) -> None:
         (row(2, **{"Correct Answer": "(c)"}), r"the answer \(c\) is none of the 2 options"),
         (row(2, **{"Correct Answer": "Closed"}), r"the answer should be written '\(a\)', got 'Closed'"),
         (row(0), "row 2: field 'Index' should be a whole number from 1, got '0'"),
+        (row(2, Surplus="Closed"), r"Questions\.csv row 2 has more fields than columns"),
         (row(1), "id 1 occurs twice"),
         ({"Index": 2, "Question": "q"}, "field 'Options' is null"),
     ],
@@ -113,6 +114,17 @@ def test_a_bad_row_is_named(tmp_path: Path, bad: Row, said: str) -> None:
     with pytest.raises(DataError, match=said) as caught:
         load("files", original(tmp_path / "d", [row(1), bad]))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "1" * 10, "\u0661", "1_0"])
+def test_a_number_is_one_of_a_row(tmp_path: Path, number: str) -> None:
+    """Python refuses to read 5,000 digits, with an error of its own."""
+    folder = original(tmp_path / "d", [row(1)])
+    (folder / "Questions.csv").write_text(
+        f"Index,Question,Options,Correct Answer\n{number},Open?,(a) x (b) y,(a)\n", "utf-8"
+    )
+    with pytest.raises(DataError, match="row 1: field 'Index' should be a whole number from 1"):
+        load("files", folder)
 
 
 def test_what_a_data_folder_lacks(tmp_path: Path) -> None:
@@ -146,6 +158,8 @@ def test_options_are_read_in_the_order_of_their_letters() -> None:
     assert read_options("(a) Open (b) Closed", "") == ("Open", "Closed")
     assert read_options(" (A)Yes  (b)  No ", "") == ("Yes", "No")
     assert read_options("(a) Left (b) Vitamin (d) (c) None", "") == ("Left", "Vitamin (d)", "None")
+    whole = " ".join(f"({chr(97 + n)}) x" for n in range(26))
+    assert read_options(f"{whole} (a) again", "") == ("x",) * 25 + ("x (a) again",)
     assert [read_letter(one, "") for one in ("(a)", " (B) ", "b", "a)")] == ["a", "b", "b", "a"]
 
 
@@ -169,7 +183,7 @@ def test_prompts() -> None:
     for variant in ("options", "options_corrected"):
         assert prompt(one, MIX, variant) == "answer en Are they open? (a) Open (b) Closed"
     for variant in TASK.variants:
-        assert prompt(one, OFFICIAL, variant) == "Are they open? (a) Open (b) Closed"
+        assert prompt(one, OFFICIAL, variant) == "Are they open?  (a) Open (b) Closed"  # nothing stripped
 
 
 FOUR = [make(1, "a"), make(2, "b"), make(3, "b"), make(4, "a")]

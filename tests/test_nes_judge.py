@@ -88,6 +88,7 @@ def test_the_sidecar_and_the_table(judge: Path, tmp_path: Path, capsys: Capture)
     assert (run / "record.json").read_bytes() == before
     again = proxied(capsys, judge, run)
     assert json.loads(kept.read_text()) == document == json.loads(json.dumps(again["runs"][0]))
+    assert "1 failed, first: s001" in again["warnings"][0]  # JSON says as well what the run is not
 
 
 def test_a_long_reference_is_read_in_windows(tmp_path: Path) -> None:

@@ -55,17 +55,18 @@ def test_rows_without_an_image(tmp_path: Path) -> None:
             record(5, image={"bytes": None, "path": "pictures/5.jpg"}),
             record(6, image={"bytes": None, "path": str(copy / "pictures/4.jpg")}),
             record(7, image={"bytes": None, "path": "pictures/../../secret.jpg"}),
+            record(8, image={"bytes": None, "path": "8" * 300}),
         ],
     )
     (copy / "pictures").mkdir()
     (tmp_path / "secret.jpg").write_bytes(b"another file of the user")
     (copy / "pictures/4.jpg").write_bytes(b"four")
     data = from_parquet(path)
-    assert data.missing == ("2", "3", "5", "6", "7")
+    assert data.missing == ("2", "3", "5", "6", "7", "8")
     read = {one.id: one.images[0].read for one in data.samples}
     assert (read["1"](), read["4"]()) == (jpeg(9), b"four")
     for number in data.missing:
-        with pytest.raises(OSError, match=r"no image|No such file") as caught:
+        with pytest.raises(OSError, match=r"no image|No such file|name too long") as caught:
             read[number]()
         assert str(tmp_path) not in str(caught.value)
 
@@ -121,6 +122,21 @@ def test_a_full_disk_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("datasets.load_dataset", full)
     with pytest.raises(DataError, match=r"no space is left for val\.parquet .*set HF_HOME") as caught:
+        from_parquet(parquet(tmp_path / "val.parquet", RECORDS[:1]))
+    assert "somebody" not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_cache_that_may_not_be_written_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """A cache that is shared among the nodes of a cluster is often read-only there."""
+
+    def refused(*args: object, **kwargs: object) -> None:
+        raise OSError(code, "No", "/home/somebody/.cache/x.lock")
+
+    monkeypatch.setattr("datasets.load_dataset", refused)
+    with pytest.raises(DataError, match=r"val\.parquet cannot be unpacked.*set HF_DATASETS_CACHE") as caught:
         from_parquet(parquet(tmp_path / "val.parquet", RECORDS[:1]))
     assert "somebody" not in str(caught.value)
 
@@ -215,3 +231,40 @@ def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
     pq.write_table(pq.read_table(tmp_path / "some.parquet").slice(0, 0), tmp_path / "none.parquet")
     with pytest.raises(DataError, match=r"none\.parquet has no rows"):
         TASK.sources["hub"](DataRequest("val", path=str(tmp_path / "none.parquet")))
+
+
+# The unpacked copy in the cache of datasets
+
+
+def unpacked_copy(tmp_path: Path) -> Path:
+    """Its file, as a new one of the same content: the old one may be mapped still, and must not be cut."""
+    (arrow,) = (tmp_path / "datasets-cache").rglob("*.arrow")
+    content = arrow.read_bytes()
+    arrow.unlink()
+    arrow.write_bytes(content)
+    return arrow
+
+
+@pytest.mark.parametrize("left", [0, 200, -300])
+def test_a_damaged_unpacked_copy_is_made_anew(tmp_path: Path, left: int) -> None:
+    """Downloading again, the advice for a damaged parquet file, would not mend it."""
+    path = parquet(tmp_path / "copy/validation-0.parquet", [record(n) for n in range(5)])
+    digest = from_parquet(path.parent).digest
+    arrow = unpacked_copy(tmp_path)
+    arrow.write_bytes(arrow.read_bytes()[:left])
+    again = from_parquet(path.parent)
+    assert (again.digest, len(again.samples)) == (digest, 5)
+    assert again.samples[4].images[0].read() == jpeg(9)
+
+
+def test_an_unpacked_copy_that_lost_rows_is_made_anew(tmp_path: Path) -> None:
+    """An arrow stream that ends between two batches reads without an error."""
+    path = parquet(tmp_path / "copy/validation-0.parquet", [record(n) for n in range(5)])
+    digest = from_parquet(path.parent).digest
+    arrow = unpacked_copy(tmp_path)
+    with pa.ipc.open_stream(arrow.read_bytes()) as stream:
+        table = stream.read_all()
+    with pa.ipc.new_stream(arrow, table.schema) as stream:
+        stream.write_table(table.slice(0, 3))
+    again = from_parquet(path.parent)
+    assert (again.digest, len(again.samples)) == (digest, 5)

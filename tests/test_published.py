@@ -333,6 +333,14 @@ def test_a_run_finds_its_published_numbers() -> None:
     assert values(find(key_of(replace(chat, split="val"), "accuracy"))) == [29.0]
 
 
+def test_a_folder_called_paligemma_is_no_ablation() -> None:
+    """Rows of PaliGemma without a kind, multitask ablations, bear its bare name."""
+    assert [row.kind for row in rows("gqa") if row.model == "PaliGemma"].count(None) == 2
+    point = Checkpoint("my/paligemma", None, Profile("ft", "paligemma", "okvqa"), resolution=224)
+    run = RunSpec("gqa", 1, "default", "generate", "testdev", DataSource("hub", "lmms-lab/GQA"), point)
+    assert find(key_of(run, "accuracy")) == ()
+
+
 @pytest.mark.parametrize(
     ("name", "more"),
     [
@@ -347,6 +355,13 @@ def test_a_run_finds_its_published_numbers() -> None:
 def test_a_model_of_ones_own_finds_none(name: str, more: Mapping[str, object]) -> None:
     tuned = Profile("ft", "paligemma2", "docci")
     assert find(key_of(spec(name, tuned, **more), "nes")) == ()
+
+
+@pytest.mark.parametrize(("scope", "wanted"), [("all", [59.78]), ("language", [])])
+def test_quantized_in_part_is_another_model(scope: str, wanted: list[float]) -> None:
+    tuned = Profile("ft", "paligemma2", "textvqa")
+    run = spec("my/paligemma2-3b-ft-textvqa-224", tuned, resolution=224, quant="8bit", quant_scope=scope)
+    assert values(find(key_of(replace(run, task="textvqa", split="val"), "accuracy"))) == wanted
 
 
 def test_likelihoods_are_no_generated_answers() -> None:
@@ -384,6 +399,8 @@ def test_likelihoods_are_no_generated_answers() -> None:
         ("mix", None, "mmmu", "val", None),
         ("pt", None, "vqav2", "val", None),
         ("chat", None, "mmmu", "val", None),
+        ("chat", None, "textvqa", "val", "tuned from a mix one"),  # and what mix saw, it saw
+        ("chat", None, "pope", "test", "suspect"),
     ],
 )
 def test_contaminated_cells(

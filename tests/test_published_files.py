@@ -77,8 +77,16 @@ def test_a_row_of_another_length_or_header(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b'"open'])
-def test_a_file_that_is_no_table(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"a\xff\xfe", "line 2: not UTF-8: invalid start byte"),
+        (b'"open', "line 2: not CSV: unexpected end of data"),
+        (b'"a"b', "line 2: not CSV: "),
+        (b"x" * 200_000, "line 2: not CSV: field larger than field limit"),
+    ],
+)
+def test_a_file_that_is_no_table(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "b.csv").write_bytes(",".join(COLUMNS).encode() + b"\n" + content)
-    with pytest.raises(DataError, match=r"published/b\.csv: not a CSV file in UTF-8"):
+    with pytest.raises(DataError, match=re.escape(f"published/b.csv, {says}")):
         read(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,6 +102,8 @@ def test_a_missing_picture_is_listed(tmp_path: Path) -> None:
     (folder / "test/11/image.png").unlink()
     for split in ("test", "test_full"):
         assert read("files", folder, split).missing == ("11",)
+    (folder / "problems.json").write_text(json.dumps({"1" * 300: record()}))
+    assert read("files", folder).missing == ("1" * 300,)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +123,7 @@ def test_a_missing_picture_is_listed(tmp_path: Path) -> None:
         ("7", record(image=3), "field 'image' should be text, got 3"),
         ("7", record(image="../../secret.png"), "no plain file name"),
         ("../7", record(), "no plain file name"),
+        ("\ud800", record(), "problems.json: field 'number' holds half a surrogate pair"),
         ("7", record(split=...), "field 'split' is missing"),
     ],
 )
@@ -150,8 +154,9 @@ def test_a_bad_document_is_named(tmp_path: Path, document: object, said: str) ->
 def test_what_a_data_folder_lacks(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"needs --data DIR, a folder with problems\.json"):
         TASK.sources["files"](DataRequest("test"))
-    with pytest.raises(DataError, match=r"has no folder images/val or val; there: pid_splits\.json"):
-        read("files", original(tmp_path, {"4": record()}), "val")
+    folder = original(tmp_path, {"4": record(split="val")})
+    shutil.rmtree(folder / "val")
+    assert read("files", folder, "val").missing == ("4",)
     (tmp_path / "problems.json").unlink()
     with pytest.raises(DataError, match=r"problems\.json is not in"):
         read("files", tmp_path)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import cmmmu_layout
+import docci_layout
 import gqa_layout
 import mmmu_layout
 import mmvp_layout
@@ -21,8 +24,9 @@ from pgbench.cli import invoke
 from pgbench.errors import DataError
 from pgbench.metrics.pope import SETTINGS
 from pgbench.records import essence
+from pgbench.registry import load_task
 from pgbench.store import read_lines, read_record
-from pgbench.submissions.read import read_files
+from pgbench.submissions.read import read_files, surplus_note, whole_ids
 from pgbench.types import DataRequest, Sample
 
 Capture = pytest.CaptureFixture[str]
@@ -114,6 +118,30 @@ def test_pictures_are_not_looked_at(tmp_path: Path, textvqa: list[object], capsy
     assert value(found) == (1.0, 3, 0)
 
 
+@pytest.mark.parametrize("task", ["vqav2", "textvqa", "gqa", "pope", "mmvp", "scienceqa", "docci"])
+def test_annotations_alone_are_enough(tmp_path: Path, task: str, capsys: Capture) -> None:
+    folder = tmp_path / "d"
+    if task == "vqav2":
+        numbers = (262148000, 262148001)
+        annotations = [vqav2_layout.annotation(number) for number in numbers]
+        vqav2_layout.original(folder, [vqav2_layout.question(number) for number in numbers], annotations)
+    elif task == "scienceqa":
+        scienceqa_layout.original(folder, scienceqa_layout.PROBLEMS)
+    else:
+        layouts = {"textvqa": textvqa_layout, "gqa": gqa_layout, "pope": pope_layout, "docci": docci_layout}
+        rows: list[object] = [[mmvp_layout.row(1), mmvp_layout.row(2)]] if task == "mmvp" else []
+        rows = [[textvqa_layout.record(1), textvqa_layout.record(2)]] if task == "textvqa" else rows
+        layouts.get(task, mmvp_layout).original(folder, *rows)
+    for pictures in [one for one in folder.iterdir() if one.is_dir()]:
+        shutil.rmtree(pictures)
+    samples = load_task(task).sources["files"](DataRequest(next(iter(load_task(task).splits)), str(folder)))
+    said = written(tmp_path / "a.json", {one.id: "yes" for one in samples.samples})
+    common = ["--task", task, "--data", folder, "--out", tmp_path / "out"]
+    assert scored(capsys, *common, "--predictions", said)["record"]["failures"] == []
+    assert invoke(["run", *map(str, common), "--backend", "oracle"]) == 2
+    assert f"add the images where pgbench tasks {task} says" in capsys.readouterr().err
+
+
 def test_missing_answers_fail(tmp_path: Path, textvqa: list[object], capsys: Capture) -> None:
     file = written(tmp_path / "a.json", RED[:2])
     share, asked, failed = value(scored(capsys, *textvqa, "--predictions", file, code=3))
@@ -152,6 +180,43 @@ def test_files_that_are_refused(tmp_path: Path, textvqa: list[object], capsys: C
     assert "cannot read predictions" in refused(capsys, *textvqa, "--predictions", tmp_path / "gone")
     assert "--name is empty" in refused(capsys, *textvqa, "--predictions", red, "--name", " ")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            '[{"id": 1, "answer": "gold", "prediction": "said"}]',
+            "record 1 has both 'answer' and 'prediction'",
+        ),
+        ('[{"question_id": 1, "text": "a", "output": "b"}]', "record 1 has both 'output' and 'text'"),
+        ('{"id": 2, "question_id": 1, "answer": "a"}', "record 1 has 'id' and 'question_id', which differ"),
+        ('{"id": 1, "answer": 3}', "record 1: 'answer' should be text, got 3"),
+        ('{"id": 1.0, "answer": "a"}', "record 1: 'id' should be text or a whole number, got 1.0"),
+        (
+            '[{"id": 1, "answer": "a"},\n {"id": 2, "answer": "a"}\n',
+            "it is not JSON: Expecting ',' delimiter: line 3",
+        ),
+        ('{"id": 1, "answer": "a"}\n{"id": 2', "line 2 is not JSON"),
+    ],
+)
+def test_what_cannot_be_told_apart_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(DataError, match=re.escape(f"a.json: {said}")):
+        read_files(tmp_path / "a.json", (), None, [Sample("1", (), "", "gold")])
+
+
+def test_two_names_of_one_id_and_ids_of_thousands_of_digits(tmp_path: Path) -> None:
+    rows = [{"id": "01", "question_id": "01", "answer": "a"}, {"id": "9" * 5000, "answer": "b"}]
+    found = read_files(written(tmp_path / "a.json", rows), (), whole_ids, [Sample("1", (), "", "gold")])
+    assert found.by_id == {"1": "a", "9" * 5000: "b"}
+    assert len(surplus_note(found.surplus)) < 200
+
+
+def test_names_that_no_system_takes(tmp_path: Path, textvqa: list[object], capsys: Capture) -> None:
+    assert "File name too long" in refused(capsys, *textvqa, "--predictions", "a" * 300)
+    textvqa[textvqa.index("--data") + 1] = "a" * 300
+    assert "File name too long" in refused(capsys, *textvqa, "--predictions", "a.json")
 
 
 def test_several_files_are_one(tmp_path: Path, textvqa: list[object], capsys: Capture) -> None:
@@ -323,6 +388,8 @@ def test_popes_own_files(tmp_path: Path, common: list[object], capsys: Capture) 
         for n, row in enumerate(said[name], 1)
     ]
     assert pope.results(ids, samples) == right
+    asked = [{**one, "text": "Is there?", "label": "no"} for one in ids]  # the questions' file with answers
+    assert pope.results(asked, samples) == right
     assert pope.results(right, samples) == right
     with pytest.raises(DataError, match="record 1: unknown setting 'odd'"):
         pope.results([{**one, "setting": "odd"} for one in ids], samples)

@@ -105,6 +105,13 @@ def test_files_in_a_folder_of_35_000(tmp_path: Path) -> None:
     assert len(there) == 35_000
 
 
+def test_a_folder_of_pictures_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    assert files.files_in(tmp_path / "gone") == frozenset()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DataError, match=r"the image folder file/ cannot be read in .*there: file"):
+        files.files_in(tmp_path / "file")
+
+
 def sample(**changes: object) -> Sample:
     fields = {"id": "1", "images": (Image("a.jpg", bytes),), "question": "q", "target": ("x", "y")}
     return Sample(**{**fields, **changes})  # type: ignore[arg-type]

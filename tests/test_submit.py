@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -323,7 +324,9 @@ def test_what_is_no_submission(
     asked = [vqav2_layout.question(n) for n in numbers]
     vqav2_layout.original(vqa_data, asked, [vqav2_layout.annotation(n) for n in numbers])
     val = run("vqav2", vqa_data, "val")
-    assert "split val of vqav2 is not submitted; run one of test, testdev" in refused(capsys, val)
+    assert "split val of vqav2 is not submitted; its server takes --split test, testdev" in refused(
+        capsys, val
+    )
     assert (
         invoke(["run", "--task", "textvqa", "--backend", "oracle", "--split", "test", "--out", "demo"]) == 0
     )
@@ -344,6 +347,60 @@ def test_what_is_no_submission(
     Path("kept.json").write_text("mine")
     assert "kept.json is there already" in refused(capsys, done, "--data", vqa_data, "--out", "kept.json")
     assert Path("kept.json").read_text() == "mine"
+
+
+def test_what_is_never_replaced(vqa_data: Path, run: Callable[..., Path], capsys: Capture) -> None:
+    folder = run("vqav2", vqa_data, "test")
+    kept = (folder / "record.json").read_bytes()
+    for name, said in ((folder / "record.json", "in a run folder"), (Path("pipe"), "no plain file")):
+        if not name.exists():
+            os.mkfifo(name)
+        assert said in refused(capsys, folder, "--data", vqa_data, "--out", name, "--overwrite")
+    assert Path("pipe").is_fifo()
+    assert (folder / "record.json").read_bytes() == kept
+
+
+def test_a_run_given_as_this_folder(
+    vqa_data: Path, run: Callable[..., Path], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run("vqav2", vqa_data, "test")
+    monkeypatch.chdir(folder)
+    assert submitted(capsys, ".", "--data", vqa_data)["file"] == f"vqav2-test-{folder.name}.json"
+    assert invoke(["submit", ".", "--data", str(vqa_data), "--out", "a.json"]) == 0
+    assert "INCOMPLETE SPLIT: 4 ids here, 447,793 as published" in capsys.readouterr().out
+
+
+TASK_FILE = """
+from dataclasses import replace
+from pgbench_tasks import textvqa
+TASK = replace(textvqa.TASK, name="mine")
+"""
+
+
+def test_a_task_given_as_a_file(tmp_path: Path, run: Callable[..., Path], capsys: Capture) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(TASK_FILE)
+    data = textvqa_layout.original(tmp_path / "d", [textvqa_layout.record(39602, answers=...)], "test")
+    folder = run(str(file), data, "test", said={"39602": "a"})
+    said = refused(capsys, folder, "--data", data, "--out", "sent.json")
+    assert "task mine, which is not installed; give its file: --task FILE.py" in said
+    other = refused(capsys, folder, "--data", data, "--out", "sent.json", "--task", "vqav2")
+    assert "is of task mine, and --task vqav2 is vqav2" in other
+    submitted(capsys, folder, "--data", data, "--out", "sent.json", "--task", file)
+    assert checked(Path("sent.json"), vqa) == {"39602": "a"}
+
+
+def test_a_record_chooses_no_file_to_be_run(
+    tmp_path: Path, vqa_data: Path, run: Callable[..., Path], capsys: Capture
+) -> None:
+    folder = run("vqav2", vqa_data, "test")
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    record = json.loads((folder / "record.json").read_text())
+    record["spec"]["task"] = str(tmp_path / "evil.py")
+    (folder / "record.json").write_text(json.dumps(record))
+    assert "is not installed" in refused(capsys, folder, "--data", vqa_data)
+    assert invoke(["show", str(folder), "--wrong", "1"]) == 0
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_file_stays_as_it_was_when_something_is_wrong(

@@ -101,8 +101,7 @@ def test_what_a_data_folder_lacks(tmp_path: Path) -> None:
     for image in (folder / "train_images").iterdir():
         image.unlink()
     (folder / "train_images").rmdir()
-    with pytest.raises(DataError, match="image folder train_images/ cannot be read"):
-        from_files(folder)
+    assert from_files(folder).missing == tuple(one.id for one in from_files(folder).samples)
 
 
 @pytest.mark.parametrize("source", ["hub", "files", "demo"])

@@ -126,7 +126,8 @@ def test_ceiling_floor_and_failures(tmp_path: Path) -> None:
         sum(best) / len(best), abs=1e-12
     )
     empty = score(VQAV2_ACCURACY, [(one, "") for one in samples])
-    assert (empty.value, empty.invalid, VQAV2_ACCURACY.floor) == (0, 600, 0)
+    assert (empty.value, empty.invalid) == (0, 600)
+    assert [one.floor for one in TASK.metrics] == [0.2598, 0.2598]  # always "yes" scores more than nothing
     odd = Sample("odd", (), "", ("the", "?", "...", *["x"] * 7))
     assert score(VQAV2_ACCURACY, [(odd, "")]).value == rules.accuracy("", targets(odd)) == 0.9
     failed = score(VQAV2_ACCURACY, [(samples[0], None), (samples[1], gold(samples[1]))])
@@ -227,8 +228,7 @@ def test_missing_images_are_listed(tmp_path: Path) -> None:
     (folder / "val2014" / "COCO_val2014_000000262148.jpg").unlink()
     assert from_files(folder).missing == (str(A), str(B))
     shutil.rmtree(folder / "val2014")
-    with pytest.raises(DataError, match="image folder val2014/ cannot be read"):
-        from_files(folder)
+    assert from_files(folder).missing == tuple(one.id for one in from_files(folder).samples)
 
 
 @pytest.mark.parametrize(

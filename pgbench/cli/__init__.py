@@ -24,15 +24,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command("run")(run.run)
-app.command("tasks")(tasks.tasks)
-app.command("show")(show.show)
-app.command("published")(published.published)
-app.command("score")(score.score)
-app.command("submit")(submit.submit)
-app.command("fetch")(fetch.fetch)
-app.add_typer(data.app, name="data")
-app.add_typer(nes.app, name="nes")
+app.command("run", short_help="Run one checkpoint on one task, or go on with it.")(run.run)
+app.command("tasks", short_help="List the tasks, or show one of them fully.")(tasks.tasks)
+app.command("show", short_help="Show a run again, its worst answers, a breakdown.")(show.show)
+app.command("published", short_help="List published numbers with their sources.")(published.published)
+app.command("score", short_help="Score answers made elsewhere.")(score.score)
+app.command("submit", short_help="Write the file that a test server takes.")(submit.submit)
+app.command("fetch", short_help="Download for machines without a network, and verify.")(fetch.fetch)
+app.add_typer(data.app, name="data", short_help="data check: is a benchmark's data whole and readable?")
+app.add_typer(nes.app, name="nes", short_help="nes sheet, score, judge: captions rated by people or a model.")
 
 
 def _version(wanted: bool) -> None:
@@ -76,13 +76,19 @@ def invoke(arguments: list[str], *, debug: bool = False) -> int:
         return _say(error, str(error), error.exit_code, debug)
     except BrokenPipeError:
         return OK  # `streams.flush` sees to it
+    except SystemExit as leaving:  # typer leaves with 1 then, which means a regression here
+        if not isinstance(leaving.__context__, BrokenPipeError):
+            raise
+        streams.silence()
+        return OK
     except OSError as error:
         return _say(
             error, f"{error.strerror or type(error).__name__}: {error.filename or ''}", INCOMPLETE, debug
         )
     except Exception as error:  # noqa: BLE001 - a defect of ours or a library's: one line, never exit code 1
         if (usage := getattr(error, "format_message", None)) is not None:  # typer's own usage errors
-            return _say(error, f"{usage()} (see pgbench --help)", USAGE, debug)
+            command = getattr(getattr(error, "ctx", None), "command_path", None) or "pgbench"
+            return _say(error, f"{usage()} (see {command} --help)", USAGE, debug)
         text = f"unexpected {type(error).__name__}: {error} (--debug shows the traceback; please report it)"
         return _say(error, text, INCOMPLETE, debug)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 10  # names listed
 
-app = typer.Typer(help="Look at a benchmark's data before hours are spent on it.", no_args_is_help=True)
+app = typer.Typer(help="Look at a benchmark's data before hours are spent on it.")
 
 
 @app.callback()
@@ -149,8 +149,10 @@ def _verdict(split: str, source: str, found: Inspection) -> int:
         wrong.append(f"{len(found.missing):,} samples without their picture")
     if found.unreadable:
         wrong.append(f"{len(found.unreadable):,} unreadable pictures")
-    whence = "again with pgbench fetch" if source == "hub" else "again from where the authors publish it"
+    authors = "get the data again from where the authors publish it (docs/tasks.md)"
+    published = "mend the data" if found.published is None else authors
+    todo = "get the data again with pgbench fetch" if source == "hub" else published
     lost = len(found.missing) + len({one.sample_id for one in found.unreadable})
     accept = f", or run it with --max-failures {lost} (or more: pictures may be shared)" if lost else ""
-    print(f"pgbench: {'; '.join(wrong)}: get the data {whence}{accept}", file=sys.stderr)
+    print(f"pgbench: {'; '.join(wrong)}: {todo}{accept}", file=sys.stderr)
     return INCOMPLETE

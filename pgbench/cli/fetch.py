@@ -112,8 +112,8 @@ class _Asked:
         self.task = task = load_task(self.task_name or "")
         if "hub" not in task.sources:
             raise UsageError(
-                f"{task.name} has no copy on the hub (sources: {', '.join(task.sources)}); get its files "
-                "where its authors publish them"
+                f"{task.name} has no copy on the hub (sources: {', '.join(task.sources)}); there is "
+                f"nothing to fetch; pgbench tasks {self.task_name} says what it reads"
             )
         split, variant = choices.split(task, self.data.split), choices.variant(task, self.variant)
         self.data = DataRequest(split, None, self.data.id, self.data.revision, variant)

@@ -20,18 +20,24 @@ Dtype = Annotated[str, typer.Option(help="float32 | bfloat16 | float16")]
 Device = Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Samples a batch.")]
 Source = Annotated[
-    str | None, typer.Option(help="hub | files | demo. [default: hub; demo without a real --model]")
+    str | None,
+    typer.Option(
+        help="hub | files | demo. [default: what --data holds, else hub; run without a real --model: demo]"
+    ),
 ]
-Data = Annotated[str | None, typer.Option(help="Folder or parquet file of the data.")]
+Data = Annotated[
+    str | None,
+    typer.Option(help="Folder of the data; a parquet file, or of task custom the file of records."),
+]
 DataId = Annotated[str | None, typer.Option(help="Another hub id of the data set.")]
 DataRevision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the data set.")]
-Split = Annotated[str | None, typer.Option(help="[default: the split that papers report]")]
-Variant = Annotated[str | None, typer.Option(help="A task's variant.")]
+Split = Annotated[str | None, typer.Option(help="One of the task's (pgbench tasks). [default: its first]")]
+Variant = Annotated[str | None, typer.Option(help="A task's variant (pgbench tasks). [default: its first]")]
 PromptStyle = Annotated[str, typer.Option(help="paligemma | official (the benchmark's authors')")]
 Limit = Annotated[
     int | None, typer.Option(min=1, help="About so many samples: whole images, in one fixed order.")
 ]
-Seed = Annotated[int, typer.Option(help="Of the order of images.")]
+Seed = Annotated[int, typer.Option(help="Of the fixed order of images.")]
 Metric = Annotated[
     str | None,
     typer.Option(help="Score by this metric alone: one of the task's own, or a general one, as exact_match."),
@@ -41,7 +47,7 @@ OfficialSeed = Annotated[
     typer.Option(help="Score too what the official script's own guesses give, drawn with this seed."),
 ]
 Backend = Annotated[str, typer.Option(help="paligemma | oracle | replay | a plugin's")]
-Predictions = Annotated[str | None, typer.Option(help="Answers for the replay backend.")]
+Predictions = Annotated[str | None, typer.Option(help="File of answers, for the backend replay.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
 MaxFailures = Annotated[int, typer.Option(min=0, help="Failed samples that are accepted.")]
 Out = Annotated[Path, typer.Option(help="Where run folders go.")]

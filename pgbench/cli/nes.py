@@ -74,7 +74,8 @@ def score(folder: _Sheet, ratings: _Files, moved: _Moved = None, as_json: flags.
         whole = rated.together(scores)
         kept = [str(rated.save(one, runs[one.run].folder)) for one in scores]
     if as_json:
-        streams.print_json({"runs": list(map(plain, scores)), "agreement": plain(whole), "kept": kept})
+        told = {"agreement": plain(whole), "warnings": table.warnings(scores, runs), "kept": kept}
+        streams.print_json({"runs": list(map(plain, scores)), **told})
     else:
         _print(table.of_people(scores, runs, whole), kept)
 
@@ -108,7 +109,8 @@ def judge(
             ]
         kept = [str(judges.save(one, run.folder)) for one, run in zip(scores, found, strict=True)]
     if as_json:
-        streams.print_json({"runs": list(map(plain, scores)), "caveat": judges.CAVEAT, "kept": kept})
+        told = {"caveat": judges.CAVEAT, "warnings": table.warnings(scores, _by_key(found)), "kept": kept}
+        streams.print_json({"runs": list(map(plain, scores)), **told})
     else:
         _print(table.of_judge(scores, _by_key(found)), kept)
 

@@ -131,24 +131,27 @@ def cell_of(asked: Asked) -> tuple[Cell, Sequence[str]]:
     )
     spec = replace(expand(sweep)[0], official_seed=asked.official_seed, metric=asked.metric)
     cell = Cell(spec, task, task_digest(asked.task), dataset, engine)
-    _accept_missing(cell, asked.max_failures)
+    _accept_missing(cell, asked)
     return cell, surplus
 
 
-def _accept_missing(cell: Cell, allowed: int) -> None:
+def _accept_missing(cell: Cell, asked: Asked) -> None:
     """Raises DataError where more of the samples to run lack their image than may fail."""
     from pgbench.plan import order
+    from pgbench.registry import is_path
 
     samples, lacking = cell.dataset.samples, set(cell.dataset.missing)
-    if len(lacking) <= allowed:
+    if len(lacking) <= asked.max_failures:
         return
     chosen = [samples[position] for position in order(samples, seed=cell.spec.seed, limit=cell.spec.limit)]
     missing = sorted((sample for sample in chosen if sample.id in lacking), key=lambda sample: sample.id)
-    if len(missing) > allowed:
+    if len(missing) > asked.max_failures:
         first = next((image.name for image in missing[0].images), "the image")
+        none = len(missing) == len(chosen) > 1 and not is_path(asked.task)
+        where = f" where pgbench tasks {asked.task} says" if none else ""
         raise DataError(
             f"{cell.dataset.id}: {len(missing):,} of {len(chosen):,} samples name an image that is not "
-            f"there, first: {first} of sample {missing[0].id}; add the images, "
+            f"there, first: {first} of sample {missing[0].id}; add the images{where}, "
             f"or accept them as failed with --max-failures {len(missing)}"
         )
 
@@ -213,13 +216,13 @@ def tell(outcome: Outcome, surplus: Sequence[str], *, named: bool, as_json: bool
         print(_NAME_A_CHECKPOINT.format(task=outcome.record.spec.task, default=DEFAULT, example=EXAMPLE))
 
 
-def verdict(failed: int, allowed: int) -> int:
+def verdict(failed: int, allowed: int, mend: str = "mend the data and start in another --out") -> int:
     """The exit code; says on stderr what is to do where it is not 0."""
     if failed <= allowed:
         return OK
     print(
-        f"pgbench: {failed:,} samples failed, {allowed:,} allowed; see failures in record.json: mend the "
-        f"data and start in another --out, or accept them with --max-failures {failed}",
+        f"pgbench: {failed:,} samples failed, {allowed:,} allowed; see failures in record.json: "
+        f"{mend}, or accept them with --max-failures {failed}",
         file=sys.stderr,
     )
     return INCOMPLETE

@@ -59,4 +59,5 @@ def score(
         cell, surplus = run.cell_of(asked)
         outcome = run.execute(cell, out)
     run.tell(outcome, surplus, named=True, as_json=as_json)
-    return run.verdict(len(outcome.record.failures), max_failures)
+    mend = "complete the answers and score them again"
+    return run.verdict(len(outcome.record.failures), max_failures, mend)

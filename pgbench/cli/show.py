@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +14,13 @@ from pgbench.cli import flags, streams
 from pgbench.errors import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pgbench.records import RunRecord, SampleLine
     from pgbench.report.table import Table
+
+_NONE_WRONG = "no answer scored below full marks"
+_NONE_SCORED = "nothing was scored: no sample has references; the answers are in samples-*.jsonl"
 
 
 def show(
@@ -31,45 +38,83 @@ def show(
     if record is None:
         raise StoreError(_unfinished(folder))
     table = of_record(record) if by is None else by_group(record, by)
-    worst = _worst(folder, record.primary, wrong) if wrong else []
+    worst = _worst(folder, record, wrong) if wrong else []
     if as_json:
-        answers = [store.plain(line) for line in worst]
+        answers = [store.plain(one.line) for one in worst]
         document = {"run": str(folder), "record": store.plain(record), "wrong": answers}
         streams.print_json(document)
     else:
-        _print(table, record, worst)
+        _print(table, worst)
+        if wrong and not worst:
+            print(f"\n{_NONE_WRONG if record.data.unscored < record.data.selected else _NONE_SCORED}")
 
 
 def _unfinished(folder: Path) -> str:
     from pgbench.store import read_lines
 
     if not (folder / "spec.json").is_file():
-        return f"{folder} is no run folder: it has no spec.json and no record.json"
+        return (
+            f"{folder} is no run folder: it has no spec.json and no record.json; "
+            "name one as a run prints it, results/runs/TASK/RUN"
+        )
     kept = sum(1 for _ in read_lines(folder))
     return f"{folder} is not finished: {kept:,} answers so far; run the same command again"
 
 
-def _worst(folder: Path, metric: str, count: int) -> list[SampleLine]:
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    line: SampleLine
+    metric: str
+    share: float  # of full marks
+
+
+def _worst(folder: Path, record: RunRecord, count: int) -> list[_Scored]:
     """The answers below full marks that scored lowest, failures first, then in the order of the run."""
     from pgbench.store import read_lines
 
-    scored = [line for line in read_lines(folder) if _share(line, metric) is not None]
-    below = [line for line in scored if line.error is not None or (_share(line, metric) or 0.0) < 1.0]
-    return heapq.nsmallest(count, below, key=lambda line: (line.error is None, _share(line, metric)))
+    measures = _measures(record)
+    scored = [one for line in read_lines(folder) if (one := _scored(line, measures)) is not None]
+    below = [one for one in scored if one.line.error is not None or one.share < 1.0]
+    return heapq.nsmallest(count, below, key=lambda one: (one.line.error is None, one.share))
 
 
-def _share(line: SampleLine, metric: str) -> float | None:
-    sums = line.stats.get(metric, {})
+def _scored(
+    line: SampleLine, measures: Mapping[str, Callable[[Mapping[str, float]], float | None]]
+) -> _Scored | None:
+    """By the first metric that says something of one sample alone: MMVP's primary is of pairs."""
+    for name, measure in measures.items():
+        if name in line.stats and (share := measure(line.stats[name])) is not None:
+            return _Scored(line, name, share)
+    return None
+
+
+def _measures(record: RunRecord) -> dict[str, Callable[[Mapping[str, float]], float | None]]:
+    """What a sample's statistics are worth, the primary metric first. Where the task is at hand its metrics
+    say it (POPE counts outcomes, DOCCI n-grams); a mean is read without it."""
+    from pgbench.errors import UsageError
+    from pgbench.registry import is_path, load_task
+
+    name = record.spec.task
+    try:
+        metrics = () if is_path(name) else load_task(name).metrics  # a record chooses no file to be run
+    except UsageError:  # it was a file, or its package is gone
+        metrics = ()
+    own = {one.name: one.reduce for one in metrics if one.direction == "up" and not one.number}
+    names = sorted(dict.fromkeys((record.primary, *own)), key=lambda name: name != record.primary)
+    return {name: own.get(name, _mean) for name in names}
+
+
+def _mean(sums: Mapping[str, float]) -> float | None:
     return sums["sum"] / sums["n"] if sums.get("n") else None
 
 
-def _print(table: Table, record: RunRecord, worst: list[SampleLine]) -> None:
+def _print(table: Table, worst: list[_Scored]) -> None:
     from pgbench.report.render import printable, terminal
 
     print(terminal(table))
-    for line in worst:
+    for one in worst:
+        line = one.line
         target = line.target if isinstance(line.target, str) else " | ".join(dict.fromkeys(line.target or ()))
         said = f"failed: {line.error}" if line.error else f"answered: {line.output}"
-        share = _share(line, record.primary)
-        print(f"\n{printable(line.id)}  {record.primary} {100 * (share or 0.0):.0f}")
+        print(f"\n{printable(line.id)}  {one.metric} {100 * one.share:.0f}")
         print(f"  asked: {printable(line.prompt)}\n  {printable(said)}\n  references: {printable(target)}")

@@ -57,14 +57,14 @@ def flush() -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader left (`pgbench tasks | head`): nothing to say
-        _silence()
+        silence()
     except OSError as error:
-        _silence()
+        silence()
         print(f"pgbench: cannot write the output: {error.strerror}", file=sys.stderr)
         return INCOMPLETE
     return OK
 
 
-def _silence() -> None:
+def silence() -> None:
     """Python flushes once more at exit; that must not fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

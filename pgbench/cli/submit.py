@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,9 @@ _NOTHING = ("", "?")  # what a task shows for an answer without a word or a choi
 
 def submit(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; several are joined.")],
+    task: Annotated[
+        str | None, typer.Option("--task", "-t", help="The task's file, where the runs are of one.")
+    ] = None,
     source: flags.Source = None,
     data: flags.Data = None,
     out: Annotated[Path | None, typer.Option(help="The file. [default: named after the run, here]")] = None,
@@ -30,20 +34,49 @@ def submit(
     as_json: flags.Json = False,
 ) -> None:
     """Write the test-server file of runs: every id of the split exactly once, or a list of what lacks."""
-    from pgbench.registry import load_task
     from pgbench.submissions import gather
 
     with streams.stdout_on_stderr():
         parts = [gather.read_part(run) for run in runs]
-        task = load_task(parts[0].record.spec.task)
-        submission, split = _submission(task, parts)
+        found = _task(parts[0], task)
+        submission, split = _submission(found, parts)
         path = out or Path(_name(parts[0], split, submission.suffix))
-        if path.exists() and not overwrite:
-            raise UsageError(f"{path} is there already; take another --out, or replace it with --overwrite")
-        dataset = _dataset(task, parts, split, source, data)
-        joined = gather.Joined(parts, dataset, lambda text, one: _says_nothing(task, text, one), fill_missing)
+        _require_free(path, parts, overwrite=overwrite)
+        dataset = _dataset(found, parts, split, source, data)
+        joined = gather.Joined(parts, dataset, partial(_says_nothing, found), fill_missing)
         _write(path, submission, joined, len(dataset.samples))
-    _tell(path, submission, joined, parts, as_json=as_json)
+    _tell(path, submission, joined, parts, found.splits.get(split), as_json=as_json)
+
+
+def _task(part: Part, asked: str | None) -> Task:
+    """The task of a run. Raises UsageError: not installed, or another than `asked`."""
+    from pgbench.registry import load_task, task_names
+
+    name = part.record.spec.task
+    if asked is None and name not in task_names():
+        raise UsageError(
+            f"{part.folder} is of task {name}, which is not installed; give its file: --task FILE.py"
+        )
+    task = load_task(asked or name)
+    if task.name != name:
+        raise UsageError(
+            f"{part.folder} is of task {name}, and --task {asked} is {task.name}; give that of the run"
+        )
+    return task
+
+
+def _require_free(path: Path, parts: Sequence[Part], *, overwrite: bool) -> None:
+    """Raises UsageError for a file that is there: unless asked to, and never a device or one of a run."""
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise UsageError(f"{path} is no plain file, and is not replaced by one; take another --out")
+    if path.resolve().parent in {part.folder.resolve() for part in parts}:
+        raise UsageError(
+            f"{path} is there already, in a run folder, where nothing is replaced; take another --out"
+        )
+    if not overwrite:
+        raise UsageError(f"{path} is there already; take another --out, or replace it with --overwrite")
 
 
 def _submission(task: Task, parts: Sequence[Part]) -> tuple[Submission, str]:
@@ -58,7 +91,9 @@ def _submission(task: Task, parts: Sequence[Part]) -> tuple[Submission, str]:
         split = part.record.spec.split
         if split not in task.submission.splits:
             possible = ", ".join(task.submission.splits)
-            raise UsageError(f"split {split} of {task.name} is not submitted; run one of {possible}")
+            raise UsageError(
+                f"split {split} of {task.name} is not submitted; its server takes --split {possible}"
+            )
         require_whole(part)
         wanted.add(task.submission.splits[split])
     if len(wanted) > 1:
@@ -122,22 +157,29 @@ def _write(path: Path, submission: Submission, joined: Joined, total: int) -> No
 
 def _name(part: Part, split: str, suffix: str) -> str:
     spec = part.record.spec
-    return f"{spec.task}-{split}-{part.folder.name}{suffix}"
+    return f"{spec.task}-{split}-{part.folder.resolve().name}{suffix}"  # the folder may be given as "."
 
 
 def _tell(
-    path: Path, submission: Submission, joined: Joined, parts: Sequence[Part], *, as_json: bool
+    path: Path,
+    submission: Submission,
+    joined: Joined,
+    parts: Sequence[Part],
+    published: int | None,
+    *,
+    as_json: bool,
 ) -> None:
     from pgbench.report.render import printable
     from pgbench.report.table import caveats
 
-    failed = len(joined.failed)
+    failed, ids = len(joined.failed), len(joined.dataset.samples)
     if as_json:
         streams.print_json(
             {
                 "file": str(path),
                 "runs": [str(part.folder) for part in parts],
-                "ids": len(joined.dataset.samples),
+                "ids": ids,
+                "published": published,
                 "answered": joined.answered,
                 "filled": joined.filled,
                 "failed": failed,
@@ -146,11 +188,13 @@ def _tell(
             }
         )
         return
-    print(f"{joined.answered:,} answers of {len(joined.dataset.samples):,} ids: {printable(str(path))}")
+    print(f"{joined.answered:,} answers of {ids:,} ids: {printable(str(path))}")
     if joined.filled or failed:
         print(f'written as "": {joined.filled:,} ids that no run asked, {failed:,} that failed')
     if joined.silent:
         print(f"{joined.silent:,} answers are empty or name no choice; they count as wrong")
+    if published not in (None, ids):
+        print(f"INCOMPLETE SPLIT: {ids:,} ids here, {published:,} as published; is the questions file whole?")
     print(f"send it to: {printable(submission.server)}")
     for note in dict.fromkeys(note for part in parts for note in caveats(part.record)):
         if note.startswith("NO MODEL"):

@@ -19,9 +19,19 @@ def lines(task: Task, owner: str) -> list[str]:
     for metric in task.metrics:
         sources.setdefault(metric.source, []).append(metric.name)
     metrics = [f"scored   {', '.join(named)}: {source}" for source, named in sources.items()]
-    cited = ["cite", *(f"    {line}" for line in task.cite.splitlines())]
+    cited = ["cite", *(f"    {line}" for line in task.cite.splitlines())] if task.cite else []
     layouts = data_layouts(task) if owner.partition(" ")[0] == "pgbench" else []
-    return [f"owner    {owner}", modes, *layouts, *metrics, *cited]
+    more = "prompts  with sources and deviations: --markdown, or docs/tasks.md"
+    return [f"owner    {owner}", modes, *layouts, *server(task), *metrics, more, *cited]
+
+
+def server(task: Task) -> list[str]:
+    """Where `pgbench submit` files of the task go."""
+    if task.submission is None:
+        return []
+    return [
+        f"server   {task.submission.server}; pgbench submit takes --split {', '.join(task.submission.splits)}"
+    ]
 
 
 def data_layouts(task: Task) -> list[str]:

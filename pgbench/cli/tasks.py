@@ -16,19 +16,23 @@ if TYPE_CHECKING:
 
 
 def tasks(
-    name: Annotated[str | None, typer.Argument(help="Show this task fully.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Show this task, or the one of this .py file, fully.")
+    ] = None,
     as_json: flags.Json = False,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="As a page: prompts, splits, metrics, sources, deviations.")
     ] = False,
 ) -> int:
     """List the tasks: splits and their sizes, metrics and their floors, sources, licences."""
-    from pgbench.registry import task_names
+    from pgbench.registry import BY_PATH, is_path, task_names
 
     with streams.stdout_on_stderr():  # a plugin may print when it is imported
         owners = task_names()
-        if name is not None and name not in owners:
-            raise UsageError(unknown("task", name, owners))
+        if name is not None and is_path(name):
+            owners = {name: name}
+        elif name is not None and name not in owners:
+            raise UsageError(unknown("task", name, owners, hint=BY_PATH))
         found = [_listed(one, owners[one]) for one in (sorted(owners) if name is None else [name])]
     if as_json and markdown:
         raise UsageError("--json and --markdown are two forms of one list; take one of them")
@@ -64,7 +68,9 @@ def _page(found: Sequence[_Listed]) -> str:
     from pgbench.report.tasks_page import Entry, page
 
     heads = (task_head(entry.name) if not isinstance(entry.task, str) else "" for entry in found)
-    entries = [Entry(entry.name, head, entry.task) for entry, head in zip(found, heads, strict=True)]
+    names = (entry.name if isinstance(entry.task, str) else entry.task.name for entry in found)
+    parts = zip(names, heads, found, strict=True)
+    entries = [Entry(name, head, entry.task) for name, head, entry in parts]
     return "\n".join(printable(line) for line in page(entries).splitlines())
 
 

@@ -18,6 +18,7 @@ except ImportError as error:
         f"pgbench.evaluate_modules needs {error.name}; install it: pip install 'pgbench[evaluate]'"
     ) from error
 
+from pgbench.errors import DataError
 from pgbench.metrics.scoring import ClusterSums, Row, unit_sums
 from pgbench.registry import load_task
 from pgbench.types import Metric, Sample, Task, cluster_of, sample_id
@@ -37,6 +38,7 @@ class BenchmarkMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate has no
 
     task = ""  # its name
     reference: Any = None  # the datasets feature of one reference
+    required: tuple[str, ...] = ()  # keys of a reference without which nothing can be scored
 
     def __init__(self, config_name: str | None = None, keep_in_memory: bool = True, **kwargs: Any) -> None:
         super().__init__(config_name, keep_in_memory=keep_in_memory, **kwargs)
@@ -78,8 +80,14 @@ class BenchmarkMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate has no
         )
 
     def _compute(self, *, predictions: Sequence[str], references: Sequence[Any]) -> Result:
-        pairs = enumerate(zip(predictions, map(_restored, references), strict=True))
-        rows = [(self.sample(str(number), reference), text) for number, (text, reference) in pairs]
+        rows = []
+        for number, (text, given) in enumerate(zip(predictions, map(_restored, references), strict=True)):
+            lacking = [key for key in self.required if given[key] in (None, [])]
+            if lacking:
+                raise DataError(
+                    f"sample {number}: a reference needs {lacking[0]!r}, which is left out or empty"
+                )
+            rows.append((self.sample(str(number), given), text))
         return scores_of(load_task(self.task), rows)
 
 

@@ -14,6 +14,7 @@ class CMMMU(adapter.BenchmarkMetric):
     """A reference has the `answer`, the `type` (选择, 判断 or 填空) and, for a choice, the `options`."""
 
     task = "cmmmu"
+    required = ("answer", "type")
     reference = {  # noqa: RUF012 - evaluate reads it, nobody changes it
         "answer": datasets.Value("string"),
         "type": datasets.Value("string"),

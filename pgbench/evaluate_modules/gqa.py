@@ -19,6 +19,7 @@ class GQA(adapter.BenchmarkMetric):
     """
 
     task = "gqa"
+    required = ("answer",)
     reference = {  # noqa: RUF012 - evaluate reads it, nobody changes it
         **dict.fromkeys(("answer", "id", "image", "structural", "global"), datasets.Value("string")),
         **dict.fromkeys(("balanced", "common"), datasets.Value("bool")),

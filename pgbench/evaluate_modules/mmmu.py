@@ -14,6 +14,7 @@ class MMMU(adapter.BenchmarkMetric):
     """A reference has `answers` (right letters, or texts) and `options`; an open question has no options."""
 
     task = "mmmu"
+    required = ("answers",)
     reference = {  # noqa: RUF012 - evaluate reads it, nobody changes it
         "answers": datasets.Sequence(datasets.Value("string")),
         "options": datasets.Sequence(datasets.Value("string")),

@@ -14,6 +14,7 @@ class MMVP(adapter.BenchmarkMetric):
     """A reference has the `options`, the `answer` (a letter) and a `pair`, which two references share."""
 
     task = "mmvp"
+    required = ("answer", "options")
     reference = {  # noqa: RUF012 - evaluate reads it, nobody changes it
         "answer": datasets.Value("string"),
         "options": datasets.Sequence(datasets.Value("string")),

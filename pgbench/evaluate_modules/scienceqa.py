@@ -15,6 +15,7 @@ class ScienceQA(adapter.BenchmarkMetric):
     """A reference has the `choices` and the `answer`, which is the position of the right one, from 0."""
 
     task = "scienceqa"
+    required = ("answer", "choices")
     reference = {  # noqa: RUF012 - evaluate reads it, nobody changes it
         "answer": datasets.Value("int64"),
         "choices": datasets.Sequence(datasets.Value("string")),

@@ -19,7 +19,7 @@ FILE = "key.json"
 class RunOfSheet:
     """A run whose sentences are in the sheet."""
 
-    folder: str  # as seen from the sheet's folder
+    folder: str  # as seen from the sheet's folder, or its bare name (see `relative`)
     task: str
     split: str
     checkpoint: str
@@ -77,8 +77,16 @@ def load(folder: Path) -> Key:
 
 
 def relative(folder: Path, out: Path) -> str:
-    """A run's folder as seen from the sheet, so that the key names no absolute path."""
-    return Path(os.path.relpath(folder.resolve(), out.resolve())).as_posix()
+    """A run's folder as seen from the sheet, so that the key names no absolute path and no user.
+
+    Only its name where the way there leads through the root, which would spell out the absolute path, or
+    through the user's own folder: `nes score` then asks for --run.
+    """
+    there, here = folder.resolve(), out.resolve()
+    way = Path(os.path.relpath(there, here))
+    user = Path(os.path.expanduser("~")).name  # noqa: PTH111 - Path.home raises where there is no home
+    told = os.path.commonpath([there, here]) == os.sep or user in way.parts
+    return there.name if told else way.as_posix()
 
 
 def runs_of(key: Key, folder: Path, named: Sequence[Path] = ()) -> dict[str, Answers]:

@@ -22,6 +22,7 @@ _WORDS: Mapping[str, Rating] = {
     "nta": "Nothing to assess",
 }
 _NEEDED = ("row", "rating")
+_LISTED = 20  # mistakes named in one message: ratings of another sheet are wrong in every row
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,8 @@ def read(paths: Sequence[Path], rows: Container[str]) -> tuple[Rater, ...]:
     """The raters of a sheet with these row ids, by name.
 
     Any delimiter of a spreadsheet, a byte order mark, further columns, another order and missing rows are
-    fine. Raises DataError, which names file and line of every unknown row, unknown rating and row that
-    comes twice; UsageError for two files of one name, since a rater is told by it.
+    fine. Raises DataError, which names file and line of unknown rows, unknown ratings and rows that come
+    twice, the first twenty of them; UsageError for two files of one name, since a rater is told by it.
     """
     names = [path.stem for path in paths]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -45,7 +46,8 @@ def read(paths: Sequence[Path], rows: Container[str]) -> tuple[Rater, ...]:
     problems: list[str] = []
     raters = [Rater(path.stem, _ratings(path, rows, problems)) for path in paths]
     if problems:
-        raise DataError(f"{len(problems)} mistakes in the ratings: {'; '.join(problems)}")
+        more = f"; and {len(problems) - _LISTED:,} more" if len(problems) > _LISTED else ""
+        raise DataError(f"{len(problems):,} mistakes in the ratings: {'; '.join(problems[:_LISTED])}{more}")
     if not any(rater.ratings for rater in raters):
         raise DataError("no rating in any file; fill in the column 'rating'")
     return tuple(sorted(raters, key=lambda rater: rater.name))
@@ -82,7 +84,7 @@ def _cells(path: Path) -> Iterator[tuple[int, str, str]]:
         header = [cell.strip().casefold() for cell in next(reader, [])]
         if any(header.count(name) != 1 for name in _NEEDED):
             raise DataError(
-                f"{path.name} has the columns {', '.join(header) or 'none'}; expected one 'row' and "
+                f"{path.name} has the columns {', '.join(header)[:200] or 'none'}; expected one 'row' and "
                 "one 'rating', as in the sheet"
             )
         places = [header.index(name) for name in _NEEDED]
@@ -96,7 +98,7 @@ def _cells(path: Path) -> Iterator[tuple[int, str, str]]:
 
 def _delimiter(text: str) -> str:
     """What stands most often in the header: a comma, a semicolon (Excel in much of Europe) or a tab."""
-    header = text.partition("\n")[0]
+    header = next(iter(text[:10_000].splitlines()), "")  # "CSV (Macintosh)" ends lines with \r alone
     return max(",;\t", key=header.count)
 
 
@@ -106,6 +108,8 @@ def _text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    if data.startswith(b"PK\x03\x04"):
+        raise DataError(f"{path.name} is a spreadsheet's own file, not CSV; save it as CSV")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # Excel's "Unicode text"
         return data.decode("utf-16", "replace")
     return data.decode("utf-8-sig", "replace")

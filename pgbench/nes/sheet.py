@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,15 @@ from pgbench.keys import json_key
 from pgbench.nes.answers import Caption, Captions
 from pgbench.nes.key import FILE, SCHEMA, Key, RowOfSheet, RunOfSheet, relative, write
 from pgbench.nes.pictures import Pictures
+from pgbench.records import SampleLine
 from pgbench.report.render import printable
 
 SHEET, GUIDE = "sheet.csv", "guide.txt"
 COLUMNS = ("row", "image", "label", "caption", "number", "sentence", "rating", "comment")
 # What a spreadsheet takes for the start of a formula (OWASP, CSV injection), its full-width forms included.
 _FORMULA = tuple("=+-@\t\r＝＋－＠")
+# Where the list separator is a semicolon (much of Europe), a cell begins behind every one of them.
+_INNER = re.compile(r'(;[\s"]*)(?=[=+\-@＝＋－＠])')
 _GUIDE = """\
 Look at the image, read the caption, then rate the sentence of each row:
 
@@ -37,9 +41,9 @@ Look at the image, read the caption, then rate the sentence of each row:
     Nothing to assess  (NTA)  it claims nothing about the image
 
 Write one of the four, or its letters, into the column "rating". Leave it empty if you cannot say. Do not
-change the column "row"; rows may be sorted, columns may be added. The question is that of PaliGemma 2
-(arXiv:2412.03555, appendix B.5); the explanations on the right are pgbench's own. A mark ' before a text is
-no part of it.
+change the column "row"; rows may be sorted, columns may be added. Save the file as CSV. The question is that
+of PaliGemma 2 (arXiv:2412.03555, appendix B.5); the explanations on the right are pgbench's own. A mark '
+before a text, or behind a semicolon, is no part of it.
 """
 
 
@@ -54,16 +58,18 @@ class Sheet:
 def build(runs: Sequence[Captions], pictures: Pictures, out: Path, seed: int, splitter: str) -> Sheet:
     """The sheet of several runs; the order in which they are named does not matter.
 
-    Raises DataError where there is no sentence to rate.
+    Raises DataError where there is no sentence to rate, or where runs mean two pictures by one id.
     """
+    _require_same_pictures(runs)
     digest = _digest(runs, seed)
     rows: list[tuple[str, ...]] = []
     key: dict[str, RowOfSheet] = {}
     for label, run, caption in _shuffled(runs, digest):
         for place, sentence in enumerate(caption.sentences):
             row = f"s{digest[:8]}-{len(rows) + 1}"  # a letter first: a spreadsheet reads 12e45678 as a number
-            shown = (pictures.names[caption.line.id], label, caption.line.output, str(place + 1), sentence)
-            rows.append((row, *map(guarded, shown), "", ""))
+            shown = (label, caption.line.output, str(place + 1), sentence)
+            picture = as_text(guarded(pictures.names[caption.line.id]))
+            rows.append((row, picture, *map(guarded, shown), "", ""))
             key[row] = RowOfSheet(run.answers.record.key, caption.line.id, place, caption.digest)
     if not rows:
         raise DataError("no run has a sentence to rate: every sample failed or its caption is empty")
@@ -83,17 +89,40 @@ def save(sheet: Sheet, out: Path) -> None:
     write_pieces(out / SHEET, _csv(sheet))
 
 
+def as_text(name: str) -> str:
+    """A name that a spreadsheet would show as another number (00012, 262148000123, 12e5), marked as text."""
+    return f"'{name}" if re.fullmatch(r"0\d+|\d{12,}|\d+[eE]\d+", name) else name
+
+
 def guarded(text: str) -> str:
     r"""Text as one harmless cell: on one line, nothing invisible, and no formula.
 
     A text that begins like a formula, or with the mark itself, gets an apostrophe in front, so that one
-    apostrophe taken off gives it back.
+    apostrophe taken off gives it back. What looks like a formula behind a semicolon gets one as well.
 
     >>> guarded('=HYPERLINK("http://x")'), guarded("a\n b\x1b[0m"), guarded("'tis")
     ('\'=HYPERLINK("http://x")', 'a b\\x1b[0m', "''tis")
     """
-    shown = printable(" ".join(text.split()))
+    shown = _INNER.sub(r"\1'", printable(" ".join(text.split())))
     return f"'{shown}" if shown.startswith((*_FORMULA, "'")) else shown
+
+
+def _require_same_pictures(runs: Sequence[Captions]) -> None:
+    """A row shows one picture for an id. The bytes may differ between copies of one benchmark (hub, files):
+    there the same reference of the same split tells."""
+    known: dict[str, tuple[Captions, SampleLine]] = {}
+    for run in runs:
+        for caption in run.captions:
+            line = caption.line
+            first, other = known.setdefault(line.id, (run, line))
+            one, two = first.answers.record.spec, run.answers.record.spec
+            told = line.target is not None or not (line.image and other.image)
+            alike = told and (one.task, one.split, other.target) == (two.task, two.split, line.target)
+            if not alike and not (line.image and line.image == other.image):
+                raise DataError(
+                    f"{first.answers.folder} and {run.answers.folder} both have a sample {line.id}, of "
+                    "different pictures; make a sheet for each of them"
+                )
 
 
 def _digest(runs: Sequence[Captions], seed: int) -> str:

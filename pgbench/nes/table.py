@@ -31,7 +31,7 @@ def of_people(runs: Sequence[RatedRun], answers: Mapping[str, Answers], whole: A
             RATERS,
             *(note for run in runs for note in _told(run)),
             f"agreement, all runs: {_agreement(whole)}",
-            *_caveats(runs, answers),
+            *warnings(runs, answers),
         ),
     )
 
@@ -47,7 +47,7 @@ def of_judge(runs: Sequence[ProxyRun], answers: Mapping[str, Answers]) -> Table:
             first.rule,
             CAVEAT,
             *(note for run in runs for note in _judged(run)),
-            *_caveats(runs, answers),
+            *warnings(runs, answers),
         ),
     )
 
@@ -128,7 +128,7 @@ def _agreement(found: Agreement) -> str:
     )
 
 
-def _caveats(runs: Sequence[RatedRun | ProxyRun], answers: Mapping[str, Answers]) -> list[str]:
+def warnings(runs: Sequence[RatedRun | ProxyRun], answers: Mapping[str, Answers]) -> list[str]:
     """What the runs' own records say, and whether the rows are of the same samples."""
     found = [f"{run.run[:8]}: {line}" for run in runs for line in caveats(answers[run.run].record)]
     asked = {(answers[run.run].record.spec.task, answers[run.run].record.data.digest) for run in runs}

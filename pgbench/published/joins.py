@@ -72,12 +72,15 @@ def find(key: Key) -> tuple[Match, ...]:
 
 
 def key_of(spec: RunSpec, metric: str, group: str = "") -> Key:
-    """The key of one score of a run. A demo, an adapter or a likelihood run is nobody's published model.
+    """The key of one score of a run. A demo, an adapter, a likelihood run or one with a part of its layers
+    quantized is nobody's published model.
 
     That a run was limited, or of another edition of its split, is for the caller to see.
     """
     point = spec.checkpoint
-    published = not (point.demo or point.adapter or point.pixels_from) and spec.mode == "generate"
+    partly = point.quant != "none" and point.quant_scope != "all"  # bitsandbytes' default is all layers
+    own = point.demo or point.adapter or point.pixels_from or partly or spec.mode != "generate"
+    published = not own
     name = point.id.rstrip("/").rsplit("/", 1)[-1]
     return Key(
         task=spec.task,
@@ -110,6 +113,8 @@ def _same(row: Published, key: Key) -> bool:
     if row.kind in ("mix", "ft"):
         told = (key.kind, key.family, key.params, key.resolution)
         return told == (row.kind, row.family, row.params, row.resolution) and _same_tuning(row, key)
+    if row.family and row.kind is None:  # an ablation called PaliGemma, like any folder with weights of one
+        return False
     named = key.model.casefold() == row.model.casefold()
     return named and key.params in (None, row.params) and key.resolution in (None, row.resolution)
 

@@ -19,6 +19,7 @@ _TRAINED: Mapping[str, tuple[tuple[str, ...], str]] = {
 _COCO = "COCO val2014 (arXiv:2305.10355)"
 # The wording of their model cards: "a mixture of downstream academic datasets".
 _MIXTURE = "mix checkpoints were tuned on downstream data sets whose splits are not published (model card)"
+_CHAT = "the chat checkpoint was tuned from a mix one (model card BUAADreamer/PaliGemma-3B-Chat-v0.2); "
 _IN_MIXTURES = ("vqav2", "textvqa", "gqa", "scienceqa")
 
 
@@ -29,12 +30,13 @@ def contamination(profile: Profile, task: str, split: str) -> str | None:
     """
     if profile.kind == "ft":
         return _seen_by_transfer(profile.tuned_on, task, split)
-    if profile.kind != "mix":
+    if profile.kind not in ("mix", "chat"):
         return None
+    mixture = f"{_CHAT if profile.kind == 'chat' else ''}{_MIXTURE}"
     if task in _IN_MIXTURES and split in _TRAINED[task][0]:
-        return f"suspect: {_MIXTURE}; the {task} transfers used {split} ({_PALIGEMMA})"
+        return f"suspect: {mixture}; the {task} transfers used {split} ({_PALIGEMMA})"
     if task == "pope":
-        return f"suspect: {_MIXTURE}; the vqav2 transfers used POPE's pictures, {_COCO} ({_PALIGEMMA})"
+        return f"suspect: {mixture}; the vqav2 transfers used POPE's pictures, {_COCO} ({_PALIGEMMA})"
     return None
 
 

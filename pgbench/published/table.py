@@ -94,8 +94,8 @@ def read(folder: Traversable) -> tuple[Published, ...]:
 
 def _table(path: Traversable) -> Iterator[Published]:
     where = f"{FOLDER}/{path.name}"
+    lines = csv.reader(io.StringIO(_text(path, where), newline=""), strict=True)
     try:
-        lines = csv.reader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""), strict=True)
         header = tuple(next(lines, ()))
         if header != COLUMNS:
             odd = sorted(set(header) ^ set(COLUMNS)) or "their order"
@@ -105,8 +105,17 @@ def _table(path: Traversable) -> Iterator[Published]:
                 yield _row(cells)
             except ValueError as error:
                 raise DataError(f"{where}, line {lines.line_num}: {error}") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{where}: not a CSV file in UTF-8: {error}") from error
+    except csv.Error as error:
+        raise DataError(f"{where}, line {lines.line_num}: not CSV: {error}") from error
+
+
+def _text(path: Traversable, where: str) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{where}, line {line}: not UTF-8: {error.reason}") from error
 
 
 def _row(cells: list[str]) -> Published:

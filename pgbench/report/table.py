@@ -169,7 +169,8 @@ def caveats(record: RunRecord) -> list[str]:
     if spec.checkpoint.backend in ("oracle", "replay"):
         found.append(f"NO MODEL: answers of the {spec.checkpoint.backend} backend")
     if data.unscored:
-        found.append(f"without references, answered and not scored: {data.unscored:,}")
+        sent = "; pgbench submit RUN writes a test server's file" if data.unscored == data.selected else ""
+        found.append(f"without references, answered and not scored: {data.unscored:,}{sent}")
     if record.cost.nonfinite:
         found.append(f"logits that are nan or inf met by samples: {record.cost.nonfinite:,}")
     if record.failures:

@@ -24,8 +24,12 @@ def data_folder(path: str | None, layout: str) -> Path:
     if path is None:
         raise DataError(f"the files source needs --data DIR, a folder with {layout}")
     folder = Path(path)
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
+    try:
+        there, found = folder.exists(), folder.is_dir()
+    except OSError as exc:
+        raise DataError(f"--data {path} cannot be read: {exc.strerror}") from exc
+    if not found:
+        what = "is not a folder" if there else "does not exist"
         raise DataError(f"--data {path} {what}; expected a folder with {layout}")
     return folder
 
@@ -142,11 +146,26 @@ def read_image(path: Path) -> bytes:
         raise OSError(exc.errno, exc.strerror, path.name) from None
 
 
+def is_file(entry: os.DirEntry[str] | Path) -> bool:
+    """Whether something can be read there: one link in a circle or one name that is too long must not spoil
+    the folder."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
 def files_in(folder: Path) -> frozenset[str]:
-    """The names of a folder's files, in one pass. Raises DataError where there is no such folder."""
+    """The names of a folder's files, in one pass; none where there is no such folder: answers made elsewhere
+    are scored without pictures, and a run names the samples that lack theirs.
+
+    Raises DataError where it is there and cannot be read.
+    """
     try:
         with os.scandir(folder) as entries:
-            return frozenset(entry.name for entry in entries if entry.is_file())
+            return frozenset(entry.name for entry in entries if is_file(entry))
+    except FileNotFoundError:
+        return frozenset()
     except OSError as exc:
         what = f"the image folder {folder.name}/ cannot be read in {folder.parent}"
         raise DataError(f"{what}: {exc.strerror}; there: {listing(folder.parent)}") from exc

@@ -157,7 +157,7 @@ def advice(exc: BaseException, repo_id: str, revision: str | None, repo_type: Re
     """One line: what the hub said and what to do about it. Never the token, never a local path."""
     from huggingface_hub import constants, errors
 
-    page = f"{constants.ENDPOINT}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
+    page = f"{endpoint()}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
     cause = next((one for one in chain(exc) if isinstance(one, errors.HfHubHTTPError)), None)
     if cause is not None:
         return refused(cause, f"{repo_type} {repo_id}", revision, page)
@@ -168,14 +168,26 @@ def advice(exc: BaseException, repo_id: str, revision: str | None, repo_type: Re
         if constants.HF_HUB_OFFLINE:
             return f"{where} is {part} in the cache and HF_HUB_OFFLINE is set: unset it once, {LOCAL}"
         return (
-            f"{where} is {part} in the cache and {constants.ENDPOINT} is out of reach: connect once, {LOCAL}"
+            f"{where} is {part} in the cache and {endpoint()} is out of reach: connect once "
+            f"(pgbench fetch), {LOCAL}"
         )
     if isinstance(exc, OSError) and exc.errno is not None:
         said = os.strerror(exc.errno)
         return f"{where} cannot be written to the hub cache: {said}; set HF_HOME to another disk"
     return (
-        f"the connection to {constants.ENDPOINT} broke ({type(exc).__name__}) fetching {where}: run it again"
+        f"the connection to {endpoint()} broke ({type(exc).__name__}) fetching {where}: "
+        "run it again, on a machine that reaches it"
     )
+
+
+def endpoint() -> str:
+    """HF_ENDPOINT for a message, without the user and password that a mirror's address may hold."""
+    from urllib.parse import urlsplit
+
+    from huggingface_hub import constants
+
+    parts = urlsplit(constants.ENDPOINT)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def refused(exc: BaseException, what: str, revision: str | None, page: str) -> str:

@@ -5,6 +5,7 @@ The files come from the hub, a local copy of a repository, or one file. Dataset 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import glob
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pgbench.errors import DataError
-from pgbench.sources.files import names, read_image
+from pgbench.sources.files import is_file, names, read_image
 from pgbench.sources.hub import dataset_files, fetch
 from pgbench.types import DataRequest, Image
 
@@ -74,7 +75,7 @@ class Rows:
 
         cells = self.table.data.column(column)
         empty = pc.indices_nonzero(pc.is_null(pc.struct_field(cells, "bytes"))).to_pylist()
-        return frozenset(i for i in empty if not is_file(self.inside(cells[i].as_py())))
+        return frozenset(i for i in empty if not is_there(self.inside(cells[i].as_py())))
 
     def inside(self, cell: Mapping[str, Any] | None) -> Path | None:
         """The file that a cell's path names. A data set must not choose among the user's other files."""
@@ -84,8 +85,8 @@ class Rows:
         return self.folder / str(name)
 
 
-def is_file(path: Path | None) -> bool:
-    return path is not None and path.is_file()
+def is_there(path: Path | None) -> bool:
+    return path is not None and is_file(path)
 
 
 def parquet_rows(
@@ -215,18 +216,16 @@ def absent(split_names: Sequence[str], where: str, there: Sequence[str], hint: s
 
 
 def load(files: Sequence[Path], split: str, fields: Sequence[str], images: Sequence[str]) -> Any:
-    """A datasets.Dataset over parquet files, image columns undecoded. Raises DataError."""
+    """A datasets.Dataset over parquet files, image columns undecoded. Raises DataError.
+
+    Its unpacked copy in the cache of `datasets` is made anew where it is damaged or has lost rows.
+    """
     import datasets
     import pyarrow as pa
 
-    columns = [*fields, *images]
-    # escaped: datasets reads a path as a pattern
-    sources = {split: [glob.escape(str(file)) for file in files]}
     what = names([file.name for file in files])
     try:
-        table = datasets.load_dataset("parquet", data_files=sources, split=split, columns=columns)
-        for column in images:
-            table = table.cast_column(column, datasets.Image(decode=False))
+        return unpacked(files, split, [*fields, *images], images)
     except (
         datasets.exceptions.DatasetGenerationError,
         pa.ArrowException,
@@ -238,8 +237,38 @@ def load(files: Sequence[Path], split: str, fields: Sequence[str], images: Seque
         if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
             full = f"no space is left for {what} in the cache of datasets; set HF_HOME to another disk"
             raise DataError(full) from exc
+        if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            # the files themselves were read before; a cache shared among machines is often read-only
+            raise DataError(
+                f"{what} cannot be unpacked: the cache of datasets may not be written "
+                f"({one_line(cause)}); set HF_DATASETS_CACHE to a folder that may"
+            ) from exc
         raise DataError(f"{what} cannot be read: {one_line(cause)}; download it again") from exc
-    return table
+
+
+def unpacked(files: Sequence[Path], split: str, columns: Sequence[str], images: Sequence[str]) -> Any:
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # escaped: datasets reads a path as a pattern
+    sources = {split: [glob.escape(str(file)) for file in files]}
+
+    def open_it(mode: datasets.DownloadMode) -> Any:
+        table = datasets.load_dataset(
+            "parquet", data_files=sources, split=split, columns=columns, download_mode=mode
+        )
+        for column in images:
+            table = table.cast_column(column, datasets.Image(decode=False))
+        return table
+
+    rows = sum(pq.read_metadata(file).num_rows for file in files)
+    # a copy cut between two batches reads without an error, as a smaller table
+    with contextlib.suppress(pa.ArrowException, OSError):
+        table = open_it(datasets.DownloadMode.REUSE_DATASET_IF_EXISTS)
+        if len(table) == rows:
+            return table
+    return open_it(datasets.DownloadMode.REUSE_CACHE_IF_EXISTS)
 
 
 def one_line(exc: BaseException) -> str:

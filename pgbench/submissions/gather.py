@@ -28,7 +28,11 @@ def read_part(given: Path) -> Part:
     folder = given.parent if given.is_file() else given
     record = read_record(folder)
     if record is None:
-        raise StoreError(f"{given} is no finished run: it has no record.json; run the same command again")
+        begun = (folder / "spec.json").is_file()
+        todo = (
+            "run the same command again" if begun else "name a run as it was printed, results/runs/TASK/RUN"
+        )
+        raise StoreError(f"{given} is no finished run: it has no record.json; {todo}")
     return Part(folder, record)
 
 

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from pgbench.errors import DataError
 from pgbench.keys import bytes_key
+from pgbench.sources.files import kind
 from pgbench.types import ResultReader, Sample
 
 Record: TypeAlias = Mapping[str, object]
@@ -17,6 +18,7 @@ Record: TypeAlias = Mapping[str, object]
 IDS = ("id", "sample_id", "question_id", "questionId")
 ANSWERS = ("answer", "prediction", "output", "text", "response")
 _SHOWN = 3  # surplus ids in a message
+_LONGEST = 60  # characters of an id in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,15 @@ class Answers:
 def generic(document: object) -> dict[str, str]:
     """A JSON array of records, a JSON object {id: answer} or the records of JSON Lines.
 
-    An id is the first of id, sample_id, question_id, questionId; an answer the first of answer,
-    prediction, output, text, response: the names used by the benchmarks' own result files.
+    An id is called id, sample_id, question_id or questionId; an answer answer, prediction, output, text or
+    response: the names used by the benchmarks' own result files. Trap: where a record has two of the latter,
+    one of them may be the reference, which would score full marks; it is refused.
     Raises DataError, naming the record.
     """
     if isinstance(document, dict) and not any(key in document for key in IDS):
-        return unique(_pair({"id": one, "answer": answer}, one) for one, answer in document.items())
+        return unique(
+            _pair({"id": one, "answer": answer}, one[:_LONGEST]) for one, answer in document.items()
+        )
     return unique(_pair(record, str(number)) for number, record in enumerate(listed(document), 1))
 
 
@@ -54,20 +59,26 @@ def response_first(document: object, _samples: Sequence[Sample]) -> Mapping[str,
     for number, record in enumerate(records, 1):
         if not isinstance(record, dict) or "response" not in record:
             raise DataError(f"record {number} has no 'response', as others have; 'answer' is the reference")
-        said.append({**record, "answer": record["response"]})
+        said.append({key: value for key, value in record.items() if key != "answer"})
     return generic(said)
 
 
 def whole_ids(document: object, _samples: Sequence[Sample]) -> Mapping[str, str]:
     """For benchmarks that join on whole numbers: 0012, "12" and 12 are one id.
 
-    Raises DataError, also for a record with both `answer` and `response`: one of them may be the reference.
+    Raises DataError.
     """
-    for number, record in enumerate(listed(document), 1):
-        if isinstance(record, dict) and {"id", "answer", "response"} <= record.keys():
-            raise DataError(f"record {number} has both 'answer' and 'response'; keep what the model said")
     pairs = generic(document).items()
-    return unique((str(int(one)) if one.isascii() and one.isdecimal() else one, said) for one, said in pairs)
+    return unique((_whole(one) if one.isascii() and one.isdecimal() else one, said) for one, said in pairs)
+
+
+def _whole(digits: str) -> str:
+    """Not by `int`, which takes 4,300 digits at most.
+
+    >>> _whole("0012"), _whole("00")
+    ('12', '0')
+    """
+    return digits.lstrip("0") or "0"
 
 
 def by_question(records: Sequence[object], lists: Mapping[str, Sequence[Sample]]) -> Mapping[str, str]:
@@ -135,7 +146,7 @@ def unique(pairs: Iterator[tuple[str, str]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, (one, answer) in enumerate(pairs, 1):
         if one in found:
-            raise DataError(f"record {number} repeats the id {one}")
+            raise DataError(f"record {number} repeats the id {one[:_LONGEST]}")
         found[one] = answer
     return found
 
@@ -173,8 +184,8 @@ def _surplus(found: Mapping[str, str], samples: Sequence[Sample], name: str) -> 
     surplus = tuple(one for one in found if one not in known)
     if len(surplus) == len(found):
         raise DataError(
-            f"{name}: none of its {len(found):,} ids is in the split; the first is {surplus[0][:60]!r}, "
-            f"the first sample's is {samples[0].id[:60]!r}; take another --split or --source"
+            f"{name}: none of its {len(found):,} ids is in the split; first {surplus[0][:_LONGEST]!r}, the "
+            f"first sample's is {samples[0].id[:_LONGEST]!r}; take another --split or --source"
             if samples
             else f"{name}: the split has no samples"
         )
@@ -187,16 +198,21 @@ def surplus_note(surplus: Sequence[str]) -> str:
     >>> surplus_note(["a", "b", "c", "d"])
     '4 answers belong to no sample of this split and were left out: a, b, c, ...'
     """
-    names = ", ".join([*surplus[:_SHOWN], *(["..."] if len(surplus) > _SHOWN else [])])
+    names = ", ".join(
+        [*(one[:_LONGEST] for one in surplus[:_SHOWN]), *(["..."] if len(surplus) > _SHOWN else [])]
+    )
     count = "1 answer belongs" if len(surplus) == 1 else f"{len(surplus):,} answers belong"
     were = "was" if len(surplus) == 1 else "were"
     return f"{count} to no sample of this split and {were} left out: {names}"
 
 
 def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    files = sorted(one for one in path.iterdir() if one.suffix in (".json", ".jsonl"))
+    try:
+        if not path.is_dir():
+            return [path]
+        files = sorted(one for one in path.iterdir() if one.suffix in (".json", ".jsonl"))
+    except OSError as error:
+        raise DataError(f"cannot read predictions {path}: {error.strerror}") from error
     if not files:
         raise DataError(f"{path} holds no .json or .jsonl file")
     return files
@@ -225,9 +241,10 @@ def _read(
 def _document(data: bytes) -> object:
     try:
         return json.loads(data, object_pairs_hook=_once)
-    except (ValueError, RecursionError):
-        lines = enumerate(data.splitlines(), 1)  # of bytes: U+2028 in an answer ends no line
-        return [_json_line(raw, number) for number, raw in lines if raw.strip()]
+    except (ValueError, RecursionError) as error:
+        whole = error
+    lines = data.splitlines()  # of bytes: U+2028 in an answer ends no line
+    return [_json_line(raw, number, whole) for number, raw in enumerate(lines, 1) if raw.strip()]
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -239,21 +256,33 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _json_line(raw: bytes, number: int) -> object:
+def _json_line(raw: bytes, number: int, whole: Exception) -> object:
+    """`whole`: why the file is not one document, which says more where not even its first line is one."""
     try:
         return json.loads(raw.removeprefix(b"\xef\xbb\xbf"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"line {number} is not JSON: {error}") from error
+        reason = f"it is not JSON: {whole}" if number == 1 else f"line {number} is not JSON: {error}"
+        raise DataError(reason) from error
 
 
 def _pair(record: object, where: str) -> tuple[str, str]:
     if not isinstance(record, dict):
         raise DataError(f"record {where} is a {type(record).__name__}, expected an object")
-    sample = next((record[key] for key in IDS if key in record), None)
-    answer = next((record[key] for key in ANSWERS if key in record), None)
-    if not isinstance(sample, str | int) or isinstance(sample, bool) or not isinstance(answer, str):
+    ids, said = [key for key in IDS if key in record], [key for key in ANSWERS if key in record]
+    if not ids or not said:
         raise DataError(
-            f"record {where} needs one of {', '.join(IDS)} and one of {', '.join(ANSWERS)} (text); "
-            f"it has {', '.join(map(str, record)) or 'nothing'}"
+            f"record {where} needs one of {', '.join(IDS)} and one of {', '.join(ANSWERS)}; "
+            f"it has {', '.join(map(str, record))[:_LONGEST] or 'nothing'}"
         )
+    sample, answer = record[ids[0]], record[said[0]]
+    if not isinstance(sample, str | int) or isinstance(sample, bool):
+        raise DataError(f"record {where}: {ids[0]!r} should be text or a whole number, got {kind(sample)}")
+    if any(str(record[key]) != str(sample) for key in ids):
+        raise DataError(
+            f"record {where} has {' and '.join(map(repr, ids))}, which differ; keep the sample's id"
+        )
+    if len(said) > 1:
+        raise DataError(f"record {where} has both {said[0]!r} and {said[1]!r}; keep what the model said")
+    if not isinstance(answer, str):
+        raise DataError(f"record {where}: {said[0]!r} should be text, got {kind(answer)}")
     return str(sample), answer
