@@ -178,14 +178,13 @@ def read_files(request: DataRequest, images: str) -> Dataset:
 def json_lines(file: Path) -> Iterator[tuple[str, Record]]:
     """(where, record) of each line that is not empty. Raises DataError naming file and line."""
     try:
-        with file.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                where = f"{file.name} line {number}"
-                if line.strip():
-                    record = json.loads(line)
-                    if not isinstance(record, dict):
-                        raise DataError(f"{where}: expected an object, got {kind(record)}")
-                    yield where, record
+        for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
+            where = f"{file.name} line {number}"
+            if line.strip():
+                record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise DataError(f"{where}: expected an object, got {kind(record)}")
+                yield where, record
     except OSError as exc:
         raise DataError(f"{file.name} cannot be read: {exc.strerror}") from exc
     except (ValueError, RecursionError) as exc:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -73,7 +74,9 @@ class Document:
 
     def __init__(self, folder: Path, name: str) -> None:
         self._name = name
-        self._file = (folder / name).open("rb")
+        # A bare number: of a file object the collector may find fault (ResourceWarning) before it ends the
+        # generator that would close it, where a reader left both behind with an exception.
+        self._file = os.open(folder / name, os.O_RDONLY)
         self._text = ""
         self._at = 0  # in the window
         self._before = 0  # characters of the file that the window has left behind
@@ -85,7 +88,7 @@ class Document:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        os.close(self._file)
 
     def peek(self) -> str:
         """The next character that is no white space; "" at the end of the file."""
@@ -142,7 +145,8 @@ class Document:
         """Moves the window on, keeping what is not passed; False at the end of the file."""
         if self._ended:
             return False
-        data = self._file.read(max(CHUNK, len(self._text) - self._at))  # doubling: long values stay linear
+        wanted = max(CHUNK, len(self._text) - self._at)  # doubles, so that long values stay linear
+        data = os.read(self._file, wanted)
         self._ended = not data
         text = self._utf8.decode(data, final=self._ended)
         if text:
