@@ -165,6 +165,7 @@ class Task:
     answer: Callable[[str, Sample], str] = lambda text, sample: text.strip()  # for display only
     variants: tuple[str, ...] = ("default",)  # named choices that change the question; first: default
     modes: tuple[Mode, ...] = ("generate",)
+    aliases: Mapping[str, str] = field(default_factory=dict)  # other names of splits -> their own
     submission: Submission | None = None
     results: ResultReader | None = None  # None: records with an id and an answer, nothing of its own
     draw: Callable[[int], Metric] | None = None  # seed -> the official script's own guesses, as one unit

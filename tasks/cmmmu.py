@@ -275,6 +275,7 @@ TASK = Task(
     title="CMMMU: Chinese college exam questions with pictures in thirty subjects",
     sources={"hub": from_hub, "files": from_files},
     splits=SPLITS,
+    aliases=ALIASES,
     prompt=prompt,
     gold=gold,
     answer=answer,

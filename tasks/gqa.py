@@ -56,7 +56,7 @@ SPLITS = {
     "submission_all": 4_237_524,  # the sum of the four _all above; its own size is published nowhere
 }
 BLIND = ("test", "challenge", "submission")  # published without answers
-ALIASES = {"validation": "val"}
+ALIASES = {"validation": "val"} | {f"{one}_balanced": one for one in SPLITS if "_" not in one}
 NEEDED = ("id", "imageId", "question", "isBalanced", "answer")
 KNOWN = ("groups", "types", "semantic", "entailed")  # what a copy of the questions may have left out
 
@@ -280,6 +280,7 @@ TASK = Task(
     title="GQA: compositional questions about photographs",
     sources={"hub": from_hub, "files": from_files},
     splits=SPLITS,
+    aliases=ALIASES,
     prompt=prompt,
     gold=gold,
     metrics=METRICS,

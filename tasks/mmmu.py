@@ -7,8 +7,10 @@ nothing, as they do there. Their runner shows no picture where the options hold 
 PaliGemma cannot be asked without one, so here every question comes with its picture.
 Prompt: no PaliGemma checkpoint was published with one. Ours is `answer en {question}` and, a line each,
 the options as the authors write them, `(A) text`: their parser finds no short answer that is not a letter.
-`official` is mmmu/configs/llava1.5.yaml of MMMU-Benchmark/MMMU@bb0b95a. Markers `<image 1>` stay as they are,
-as the authors' `construct_prompt` leaves them; they are not PaliGemma's token `<image>`.
+`official` is mmmu/configs/llava1.5.yaml of MMMU-Benchmark/MMMU@bb0b95a, as its text reads; a YAML reader
+makes one line break of a blank line in quoted text, and harnesses that copied it have one or two. Markers
+`<image 1>` stay as they are, as the authors' `construct_prompt` leaves them; they are not PaliGemma's token
+`<image>`.
 Neither 32 new tokens nor the pixels come from a paper: big_vision has no config for MMMU.
 """
 
@@ -209,6 +211,7 @@ TASK = Task(
     title="MMMU: college exam questions with pictures in thirty subjects",
     sources={"hub": from_hub},
     splits=SPLITS,
+    aliases=ALIASES,
     prompt=prompt,
     gold=gold,
     answer=answer,

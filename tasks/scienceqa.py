@@ -278,6 +278,7 @@ TASK = Task(
     title="ScienceQA: school questions with choices",
     sources={"hub": from_hub, "files": from_files},
     splits=SPLITS,
+    aliases=ALIASES,
     prompt=prompt,
     gold=gold,
     metrics=(SCIENCEQA_ACCURACY, PLAIN_ACCURACY, PAPER_ACCURACY),

@@ -164,6 +164,7 @@ TASK = Task(
     title="TextVQA: questions about text in photographs",
     sources={"hub": from_hub, "files": from_files, "demo": from_demo},
     splits=SPLITS,
+    aliases=ALIASES,
     prompt=prompt,
     gold=gold,
     metrics=(TEXTVQA_ACCURACY, PAPER_ACCURACY),

@@ -273,6 +273,7 @@ TASK = Task(
     title="VQAv2: questions about photographs",
     sources={"hub": from_hub, "files": from_files},
     splits=SPLITS,
+    aliases=ALIASES,
     prompt=prompt,
     gold=gold,
     metrics=METRICS,

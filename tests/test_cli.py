@@ -247,6 +247,13 @@ def test_show_prints_the_record_and_the_worst_answers(tmp_path: Path, capsys: Ca
     assert [line["id"] for line in document["wrong"]] == [lines[3]["id"]]
 
 
+@pytest.mark.parametrize("backend", ["oracle", "paligemma"])
+def test_predictions_are_never_ignored(tmp_path: Path, capsys: Capture, backend: str) -> None:
+    flags = ["--source", "demo", "--backend", backend, "--predictions", "x.json", "--out", str(tmp_path)]
+    assert invoke(["run", "--task", "textvqa", *flags]) == 2
+    assert "--predictions goes with --backend replay" in capsys.readouterr().err
+
+
 def test_tasks_lists_splits_metrics_and_sources(capsys: Capture) -> None:
     assert invoke(["tasks"]) == 0
     text = capsys.readouterr().out

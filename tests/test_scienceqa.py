@@ -23,8 +23,8 @@ from scienceqa_layout import (
     record,
 )
 
-from pgbench.cli import invoke
-from pgbench.errors import DataError
+from pgbench.cli import choices, invoke
+from pgbench.errors import DataError, UsageError
 from pgbench.store import read_lines
 from pgbench.types import DataRequest, Dataset, Profile, Sample
 
@@ -166,6 +166,13 @@ def test_what_a_data_folder_lacks(tmp_path: Path) -> None:
 def test_an_unknown_split_offers_the_nearest(source: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"unknown split of scienceqa 'test_ful'; did you mean test_full or"):
         read(source, tmp_path, "test_ful")
+
+
+def test_other_names_of_splits_are_known_on_the_command_line() -> None:
+    asked = ("", "validation", "validation_full", "test")
+    assert [choices.split(TASK, one) for one in asked] == ["test", "val", "val_full", "test"]
+    with pytest.raises(UsageError, match="unknown split of scienceqa 'val_balanced'"):
+        choices.split(TASK, "val_balanced")
 
 
 FULL_RECORDS = [PROBLEMS[number] for number in TEST_FULL]

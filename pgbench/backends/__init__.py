@@ -60,13 +60,16 @@ class Engine:
 EngineFactory: TypeAlias = Callable[[ModelRequest], Engine]  # what a backend's name leads to
 
 
+_SCORING = ("pysbd", "sacrebleu")  # libraries whose version can move a score
+
+
 def versions(*packages: str) -> dict[str, str]:
     """Installed versions, Python's own and pgbench's among them; "absent" for a package that is not there."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"python": platform.python_version(), "pgbench code": _code_key()}
-    for package in ("pgbench", *packages):
+    for package in ("pgbench", *_SCORING, *packages):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pgbench.backends import Engine, TextBackend, refuse_model
+from pgbench.errors import UsageError
 from pgbench.types import Checkpoint, ModelRequest, Prepared, Profile, Reply
 
 
@@ -16,8 +17,10 @@ class Oracle(TextBackend):
 
 
 def engine(request: ModelRequest) -> Engine:
-    """It is asked as a PaliGemma 2 mix checkpoint is. Raises UsageError where a checkpoint is named."""
+    """It is asked as a PaliGemma 2 mix checkpoint is. Raises UsageError for a named model or answers."""
     refuse_model(request, "oracle")
+    if request.predictions is not None:
+        raise UsageError("--predictions goes with --backend replay")
     profile = Profile(kind="mix", family="paligemma2", style=request.style)
     checkpoint = Checkpoint("oracle", None, profile, resolution=0, dtype="float32", backend="oracle")
     return Engine(checkpoint, lambda: Oracle("oracle"))

@@ -32,11 +32,10 @@ def _has_parquet(path: Path) -> bool:
 
 
 def split(task: Task, asked: str) -> str:
-    """The split's own name, for other names of it too: validation, test-dev, testdev_balanced (GQA's files
-    call its default that). Raises UsageError."""
+    """The split's own name, for its other names too; "validation" is "val" everywhere. Raises UsageError."""
     name = asked or next(iter(task.splits))
     if name not in task.splits:
-        name = {"validation": "val", "test-dev": "testdev"}.get(name, name.removesuffix("_balanced"))
+        name = {"validation": "val", **task.aliases}.get(name, name)
     if name not in task.splits:
         raise UsageError(unknown(f"split of {task.name}", asked, task.splits))
     return name
