@@ -7,6 +7,7 @@ files below ~/.cache unless `keep_in_memory` is on, which `evaluate.load` switch
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ Result = dict[str, object]
 _NONE = "\0"  # what stands for a text that is not given: evaluate takes no None there
 
 
-class BenchmarkMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
+class BenchmarkMetric(evaluate.Metric, abc.ABC):  # type: ignore[misc]  # evaluate has no types
     """All metrics of one task over predictions (texts) and references of the task's own shape.
 
     `compute` returns each metric by its name (a fraction; None where it is undefined), `n`, `invalid`
@@ -62,9 +63,9 @@ class BenchmarkMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate has no
         texts = {key for key, feature in self.reference.items() if feature == datasets.Value("string")}
         return {key: _NONE if one is None and key in texts else one for key, one in given.items()}
 
+    @abc.abstractmethod
     def sample(self, number: str, reference: Any) -> Sample:
         """One reference as a sample, called `number` where it has no name of its own."""
-        raise NotImplementedError
 
     def _info(self) -> Any:
         task = load_task(self.task)
