@@ -116,6 +116,11 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         replay.engine(ModelRequest(predictions=str(tmp_path)))
 
 
+def test_the_oracle_reads_no_predictions(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--predictions goes with --backend replay"):
+        oracle.engine(write(tmp_path, json.dumps(TWO)))
+
+
 def test_the_oracle_prints_gold() -> None:
     found = oracle.engine(ModelRequest(style="official"))
     backend = found.load()
@@ -127,7 +132,8 @@ def test_the_oracle_prints_gold() -> None:
 @pytest.mark.parametrize("name", ["oracle", "replay"])
 def test_both_are_backends(name: str, tmp_path: Path) -> None:
     made = write(tmp_path, json.dumps(TWO))
-    backend: Backend = (oracle.engine(made) if name == "oracle" else replay.engine(made)).load()
+    engine = oracle.engine(ModelRequest()) if name == "oracle" else replay.engine(made)
+    backend: Backend = engine.load()
     stack = backend.describe()
     assert (stack.backend, stack.device, stack.weight_bytes) == (name, "none", 0)
     assert str(tmp_path) not in repr(stack)
