@@ -331,6 +331,11 @@ def arrived(cache: Path) -> set[str]:
     return {path.partition("snapshots/")[2].partition("/")[2] for path in files(cache)}
 
 
+def kept(cache: Path, name: str) -> bool:
+    """Whether this file of the data set is whole in the cache; several are on their way at a time."""
+    return any(path.endswith(name) and "datasets--" in path and "snapshots" in path for path in files(cache))
+
+
 def test_a_killed_fetch_goes_on(hub: HubServer, tmp_path: Path, capsys: Capture) -> None:
     """SIGKILL while the second of two files is on its way: the first is not sent again."""
     hub.held[VALIDATION[1]] = threading.Event()
@@ -341,7 +346,7 @@ def test_a_killed_fetch_goes_on(hub: HubServer, tmp_path: Path, capsys: Capture)
     ) as process:
         cache = tmp_path / "cache" / "hub"
         deadline = time.monotonic() + 60
-        while not any(path.endswith(VALIDATION[0]) and "snapshots" in path for path in files(cache)):
+        while not all(kept(cache, name) for name in ("README.md", VALIDATION[0])):
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.02)
