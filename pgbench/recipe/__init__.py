@@ -1,0 +1,1 @@
+"""Sweep files: from YAML to the cells that it asks for."""
