@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pgbench.errors import UsageError
+from pgbench.specs import cell_name, expand, file_name
 from pgbench.store import folder_of
-from pgbench.sweep import cell_name, expand, file_name
 from pgbench.types import DataSource, RunSpec, Sweep
 
 HARMLESS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
