@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -33,19 +34,26 @@ def write_json(path: Path, document: object) -> None:
     write_pieces(path, [encode(document, indent=1)])
 
 
-def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+def write_new_json(path: Path, document: object) -> None:
+    """As `write_json`; where the file is there by now, by whomever, it stays as it is."""
+    write_pieces(path, [encode(document, indent=1)], new=True)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes], *, new: bool = False) -> None:
     """A file, all of it or nothing: temporary file, fsync, rename, fsync of the folder.
 
     What the pieces raise passes through, and leaves the file as it was. Raises StoreError.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    # two machines may begin the same run at once; all else has one writer, who writes over what a kill left
+    token = f".{secrets.token_hex(4)}" if new else ""
+    temporary = path.with_name(f".{path.name}{token}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        (_link if new else os.replace)(temporary, path)
         _sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -53,6 +61,25 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
         if isinstance(error, OSError):
             raise StoreError(f"cannot write {path}: {_reason(error)}") from error
         raise
+
+
+def tidy(folder: Path) -> None:
+    """Remove what was being written when its process was killed; only for whoever writes here alone."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give the file its name unless the name is taken, also by another machine in this instant."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        os.replace(temporary, path)
+        return
+    temporary.unlink()
 
 
 def encode(document: object, **style: Any) -> bytes:

@@ -8,6 +8,7 @@
     ├── ResumeError             a run folder that belongs to another spec, stack or data
     ├── SampleError             one sample cannot be run; it is recorded as failed, the run goes on
     ├── StoreError              a record cannot be read or written
+    │   └── RunLocked           another process is writing this run
     └── RunStopped              a run stopped after its first sample; it can be resumed
 
 A message says what came, what was expected and what to do next. It names no absolute path that the
@@ -57,6 +58,10 @@ class SampleError(PgbenchError):
 
 class StoreError(PgbenchError):
     """A record that cannot be read or written."""
+
+
+class RunLocked(StoreError):
+    """Another process is writing this run."""
 
 
 class RunStopped(PgbenchError):

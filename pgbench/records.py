@@ -6,7 +6,7 @@ Fractions, seconds and bytes; a record names no host, user, token or absolute pa
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, TypeAlias
 
 from pgbench.types import Quant, RunSpec
@@ -95,6 +95,35 @@ class Cost:
     batch_seconds_p50: float | None  # of the wall time of a sample's batch, over samples
     batch_seconds_p95: float | None
     nonfinite: int  # samples with a logit that was nan or inf
+    reused: int = 0  # answers taken over from other cells; they are in no speed figure
+    shared_load: bool = False  # an earlier cell of the same process loaded: `load_seconds` are of that load
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What one writer of a run spent beside answering. `shared_load`: an earlier cell had loaded."""
+
+    load_seconds: float
+    warmup_seconds: float
+    peak_memory: PeakMemory
+    shared_load: bool = False
+
+    def after(self, before: Session) -> Session:
+        """This session of a writer that had another one before."""
+        return replace(self, peak_memory=_higher(self.peak_memory, before.peak_memory))
+
+    def costliest(self, other: Session) -> Session:
+        """Of two writers at the same time."""
+        return Session(
+            max(self.load_seconds, other.load_seconds),
+            max(self.warmup_seconds, other.warmup_seconds),
+            _higher(self.peak_memory, other.peak_memory),
+            self.shared_load and other.shared_load,
+        )
+
+
+def _higher(one: PeakMemory, other: PeakMemory) -> PeakMemory:
+    return max(one, other, key=lambda peak: peak.bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +186,18 @@ class SampleLine:
     stats: Mapping[str, Mapping[str, float]]  # metric -> additive statistics, for units of one sample
     target: str | tuple[str, ...] | None  # the references, so that answers can be read and re-scored
     error: str | None = None
+    cluster: str = ""  # the sample's unit of dependence; "" in lines of schema 1
+    groups: Mapping[str, str] = field(default_factory=dict)  # breakdown name -> value; likewise
+    reused: str = ""  # key of the run whose answer this is; "": it was generated here
 
 
 def essence(record: RunRecord, lines: Iterable[SampleLine]) -> dict[str, object]:
     """What "the same record" means: samples, answers, statistics, scores, groups and failures.
 
-    Time, cost and host are left out, and so are request keys, which name the stack.
+    Time, cost and host are left out, and so are request keys, which name the stack, and where an answer was
+    first given.
     """
-    moving = {"seconds", "request_key"}
+    moving = {"seconds", "request_key", "reused"}
     names = [field.name for field in fields(SampleLine) if field.name not in moving]
     return {
         "spec": record.spec,

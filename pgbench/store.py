@@ -1,32 +1,35 @@
-"""Run folders: RUNS/<task>/<cell name>-<key8>/ with spec, stack, samples-<shard>.jsonl and record.
+"""Run folders: RUNS/<task>/<cell name>-<key8>/ with spec, stack, samples, sessions and record.
 
-A batch is the atom: its lines go to disk in one `write` and are synced before the next batch starts, so
-a kill at any instant loses at most the batch in flight. `record.json` is written last (temporary file,
-fsync, `os.replace`) and is the mark of completion; nobody edits it afterwards.
+    spec.json                 what is run, on which data
+    stack.json                what answers; every writer of the run has the same
+    samples-<i>-of-<n>.jsonl  the answers; see samples.py
+    session-<i>-of-<n>.json   what loading and memory cost the writer of that file
+    record.json               written last (temporary file, fsync, `os.replace`): the mark of completion
+
+Nobody edits a record.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
+import functools
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from pgbench.durable import encode, exists, read_json, write_json
+from pgbench.durable import exists, read_json, write_json, write_new_json
 from pgbench.errors import ResumeError, StoreError
-from pgbench.records import Data, RunRecord, SampleLine, Stack
-from pgbench.sweep import cell_name, file_name
+from pgbench.holders import lock_of, locks_of
+from pgbench.plan import Shard
+from pgbench.records import Data, RunRecord, Session, Stack
+from pgbench.samples import files_of, name_of
+from pgbench.specs import cell_name, file_name
 from pgbench.types import RunSpec
 
-SCHEMA = 1
-SAMPLES = "samples-0-of-1.jsonl"
-_FIELDS = tuple(field.name for field in fields(SampleLine))
+SCHEMA = 2  # 2: samples name their cluster and groups, and whose answer they took over
+READABLE = (1, 2)
 T = TypeVar("T")
 
 
@@ -51,9 +54,10 @@ def read_record(folder: Path) -> RunRecord | None:
         return None
     document = read_json(path)
     found = document.get("schema") if isinstance(document, dict) else None
-    if found != SCHEMA:
-        raise StoreError(f"{path} has schema {found!r}; this pgbench reads schema {SCHEMA}")
-    return _parse(RunRecord, document, path)
+    if found not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        raise StoreError(f"{path} has schema {found!r}; this pgbench reads schemas {known}")
+    return _parse(RunRecord, document, path, "a record")
 
 
 def begin(folder: Path, spec: RunSpec, data: Data, started: str) -> str:
@@ -71,13 +75,33 @@ def begin(folder: Path, spec: RunSpec, data: Data, started: str) -> str:
     }
     if not exists(path):
         _require_no_answers(folder, path.name)
-        write_json(path, document)
-        return started
+        write_new_json(path, document)  # or that of another shard, which began in this instant
     stored = read_json(path)
     if not isinstance(stored, dict) or not {"spec", "data", "started"} <= stored.keys():
         raise StoreError(f"{path} does not say what was run; restore it, or start afresh in another --out")
     _refuse(folder, {part: stored[part] for part in ("spec", "data")}, document, ("spec", "data"))
     return str(stored["started"])
+
+
+def read_begun(folder: Path) -> tuple[RunSpec, Data]:
+    """What a run began with. Raises StoreError."""
+    path = folder / "spec.json"
+    document = read_json(path)
+    try:
+        spec, data = document["spec"], document["data"]
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"{path} does not say what was run; restore it") from error
+    return _parse(RunSpec, spec, path, "a spec"), _parse(Data, data, path, "a spec")
+
+
+def require_same_stack(folder: Path, other: Path) -> None:
+    """Raises ResumeError where two parts of one run were answered by different stacks, or on other data."""
+    for name in ("spec", "stack"):
+        one, two = read_json(folder / f"{name}.json"), read_json(other / f"{name}.json")
+        if name == "spec":
+            one, two = ({part: document[part] for part in ("spec", "data")} for document in (one, two))
+        if found := list(differences(one, two, name)):
+            raise ResumeError(f"{other} cannot be merged into {folder}: {'; '.join(found)}")
 
 
 def refuse_other(folder: Path, record: RunRecord, spec: RunSpec, data: Data, task_digest: str) -> None:
@@ -91,12 +115,13 @@ def refuse_other(folder: Path, record: RunRecord, spec: RunSpec, data: Data, tas
     _refuse(folder, stored, current, ("spec", "data", "task"))
 
 
-def discard(folder: Path) -> None:
-    """Take away a run folder that holds no answer, and folders that are empty without it."""
-    with contextlib.suppress(OSError):  # what cannot be removed is empty, and the next run uses it
-        if (folder / SAMPLES).stat().st_size:
-            return
-        for name in ("spec.json", "stack.json", SAMPLES):
+def discard(folder: Path, shard: Shard) -> None:
+    """Take away a run folder that holds no answer and no other shard, and folders empty without it."""
+    with contextlib.suppress(OSError, StoreError):  # what is left is empty, and the next run uses it
+        own = [folder / name_of(shard)], [folder / lock_of(shard)]
+        if (files_of(folder), locks_of(folder)) != own or _has_answers(folder):
+            return  # another shard has begun
+        for name in ("spec.json", "stack.json", name_of(shard), lock_of(shard)):  # the lock last: it is ours
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
         folder.parent.rmdir()
@@ -105,108 +130,48 @@ def discard(folder: Path) -> None:
 def keep_stack(folder: Path, stack: Stack) -> None:
     """Write stack.json, or refuse a stack that differs from the one that began the run (ResumeError)."""
     path = folder / "stack.json"
-    if exists(path):
-        _refuse(folder, {"stack": read_json(path)}, {"stack": plain(stack)}, ("stack",))
-    else:
+    if not exists(path):
         _require_no_answers(folder, path.name)
-        write_json(path, plain(stack))
+        write_new_json(path, plain(stack))
+    _refuse(folder, {"stack": read_json(path)}, {"stack": plain(stack)}, ("stack",))
+
+
+def read_stack(folder: Path) -> Stack:
+    """What began the run. Raises StoreError."""
+    path = folder / "stack.json"
+    if not exists(path):
+        _require_no_answers(folder, path.name)
+    return _parse(Stack, read_json(path), path, "a stack")
+
+
+def keep_session(folder: Path, shard: Shard, session: Session) -> None:
+    """What this session cost; the peak of the earlier ones of the same writer is kept where it was higher."""
+    path = folder / _session(shard)
+    before = _parse(Session, read_json(path), path, "a session") if exists(path) else session
+    write_json(path, plain(session.after(before)))
+
+
+def read_session(folder: Path) -> Session:
+    """The costliest of the run's writers, figure by figure. Raises StoreError where there is none."""
+    paths = sorted(folder.glob("session-*-of-*.json"))
+    sessions = [_parse(Session, read_json(path), path, "a session") for path in paths]
+    if not sessions:
+        raise StoreError(
+            f"{folder} holds answers and no session; restore it, or start afresh in another --out"
+        )
+    return functools.reduce(Session.costliest, sessions)
+
+
+def _session(shard: Shard) -> str:
+    return f"session-{shard.index}-of-{shard.count}.json"
 
 
 def finish(folder: Path, record: RunRecord) -> None:
     """Write record.json: from here on the run is complete."""
     write_json(folder / "record.json", plain(record))
-
-
-class Samples:
-    """The samples file of one shard, held by one writer.
-
-    Opening it drops a torn tail: everything after the last complete batch. Raises StoreError when
-    another process holds the file, or the disk is full.
-    """
-
-    def __init__(self, folder: Path, planned: Sequence[int]) -> None:
-        """`planned`: the size of each batch, in plan order."""
-        self._path = folder / SAMPLES
-        self._planned = planned
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        except OSError as error:
-            raise StoreError(f"cannot write {folder}: {error.strerror}") from error
-        self.done = 0  # complete batches on disk
-        self.fresh = os.fstat(self._file).st_size == 0  # no answer yet
-
-    def __enter__(self) -> Samples:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it dies
-            if not os.path.samestat(os.fstat(self._file), self._path.stat()):
-                raise BlockingIOError  # another process discarded the folder in between
-        except OSError as error:
-            os.close(self._file)
-            held = isinstance(error, BlockingIOError)  # otherwise a file system that knows no locks
-            reason = "another process is writing it; wait for it" if held else f"no lock: {error.strerror}"
-            raise StoreError(f"cannot write {self._path.parent}: {reason}, or use another --out") from error
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self._file)
-
-    def recover(self) -> Iterator[SampleLine]:
-        """The lines of all complete batches, in order; whatever follows them is cut off the file.
-
-        Raises StoreError, and cuts nothing, where answers of later batches follow a line that is not in
-        its place: no kill leaves that, so the file was damaged afterwards.
-        """
-        end, pending = 0, []
-        with self._path.open("rb") as lines:
-            for position, raw in _positions(lines):
-                line = _line(raw)
-                if line is None or self.done == len(self._planned) or line.batch != self.done:
-                    self._require_tail([raw, *lines])
-                    break
-                pending.append(line)
-                if len(pending) == self._planned[self.done]:
-                    yield from pending
-                    end, pending = position, []
-                    self.done += 1
-        os.ftruncate(self._file, end)
-
-    def _require_tail(self, rest: Sequence[bytes]) -> None:
-        later = sum(line.batch > self.done for line in map(_line, rest) if line is not None)
-        if later:
-            raise StoreError(
-                f"{self._path} is damaged in batch {self.done} and {later:,} answers of later batches follow "
-                "it; restore the file, or start afresh in another --out"
-            )
-
-    def append(self, lines: Sequence[SampleLine]) -> None:
-        """One batch, in one write, synced. Raises StoreError, leaving the file as it was."""
-        data = b"".join(_dump(line) for line in lines)
-        size = os.fstat(self._file).st_size
-        try:
-            if os.write(self._file, data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(self._file)
-        except OSError as error:
-            os.ftruncate(self._file, size)
-            raise StoreError(f"cannot write {self._path}: {error.strerror}") from error
-        self.done += 1
-
-
-def read_lines(folder: Path) -> Iterator[SampleLine]:
-    """The stored answers of a run; a torn last line is left out. Raises StoreError for a foreign line."""
-    path = folder / SAMPLES
-    if not path.is_file():
-        return
-    with path.open("rb") as lines:
-        for number, raw in enumerate(lines, start=1):
-            line = _line(raw)
-            if line is not None:
-                yield line
-            elif raw.endswith(b"\n"):
-                raise StoreError(f"{path}, line {number} is not an answer of pgbench; restore the file")
+    with contextlib.suppress(OSError):
+        for left in folder.glob(".*.tmp"):  # by a kill in the instant in which the run began
+            left.unlink()
 
 
 def differences(stored: object, current: object, path: str) -> Iterator[str]:
@@ -219,11 +184,14 @@ def differences(stored: object, current: object, path: str) -> Iterator[str]:
 
 
 def _require_no_answers(folder: Path, lost: str) -> None:
-    path = folder / SAMPLES
-    if exists(path) and path.stat().st_size:
+    if _has_answers(folder):
         raise StoreError(
             f"{folder} holds answers and no {lost}; restore it, or start afresh in another --out"
         )
+
+
+def _has_answers(folder: Path) -> bool:
+    return any(path.stat().st_size for path in files_of(folder))
 
 
 def _refuse(
@@ -237,47 +205,24 @@ def _refuse(
         )
 
 
-def _parse(kind: type[T], document: object, path: Path) -> T:
-    from pydantic import TypeAdapter, ValidationError
+def _parse(kind: type[T], document: object, path: Path, what: str) -> T:
+    from pydantic import ValidationError
 
     try:
-        return TypeAdapter(kind).validate_python(document)
+        found: T = _reader(cast(Hashable, kind)).validate_python(document)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
-        raise StoreError(f"{path} is not a record: {where}: {first['msg']}") from error
+        raise StoreError(f"{path} is not {what}: {where}: {first['msg']}") from error
+    return found
 
 
-def _positions(lines: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Each line with the position after it."""
-    position = 0
-    for raw in lines:
-        position += len(raw)
-        yield position, raw
+@functools.cache
+def _reader(kind: Any) -> Any:
+    """Kept: making one takes fifty times as long as reading a record."""
+    from pydantic import TypeAdapter
 
-
-def _dump(line: SampleLine) -> bytes:
-    return encode({name: getattr(line, name) for name in _FIELDS}, separators=(",", ":"))
-
-
-def _line(raw: bytes) -> SampleLine | None:
-    """A stored line, None for a torn or foreign one."""
-    if not raw.endswith(b"\n"):
-        return None
-    try:
-        values = json.loads(raw)
-        if isinstance(values["target"], list):
-            values["target"] = tuple(values["target"])
-        line = SampleLine(**values)
-        return line if _sound(line) else None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
-
-
-def _sound(line: SampleLine) -> bool:
-    """The fields that are computed with hold numbers, and the answer is text."""
-    numbers = [line.seconds, line.batch, *(value for sums in line.stats.values() for value in sums.values())]
-    return type(line.output) is str and all(type(number) in (float, int) for number in numbers)
+    return TypeAdapter(kind)
 
 
 def _short(value: object) -> str:

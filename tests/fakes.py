@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from pgbench import store
 from pgbench.backends import Backend, Engine, TextBackend
 from pgbench.batch import Cell
 from pgbench.errors import SampleError
@@ -14,6 +13,7 @@ from pgbench.keys import image_key
 from pgbench.metrics import mean
 from pgbench.records import Stack, essence
 from pgbench.runner import Outcome
+from pgbench.samples import read_lines
 from pgbench.types import (
     Checkpoint,
     Dataset,
@@ -171,4 +171,4 @@ def make_cell(
 
 def result(outcome: Outcome) -> dict[str, object]:
     """What has to be equal in two runs of one cell."""
-    return essence(outcome.record, store.read_lines(outcome.folder))
+    return essence(outcome.record, read_lines(outcome.folder))

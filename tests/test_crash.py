@@ -8,6 +8,7 @@ import json
 import os
 import random
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pgbench import store
 from pgbench.errors import INCOMPLETE, USAGE
 from pgbench.records import RunRecord
 from pgbench.runner import Outcome, run
+from pgbench.samples import read_lines
 
 DEMO = 200  # samples
 TINY = ("--task", "textvqa", "--source", "demo", "--dtype", "float32", "--batch-size", "2", "--limit", "60")
@@ -97,7 +99,7 @@ def test_death_at_every_change_of_the_disk_and_again_on_the_way_back(
                 deaths += 1
             assert outcome is not None
             assert result(outcome) == whole, (first, second)
-            ids = [line.id for line in store.read_lines(outcome.folder)]
+            ids = [line.id for line in read_lines(outcome.folder)]
             assert len(ids) == len(set(ids)) == 8
             read = store.read_record(outcome.folder)
             assert isinstance(read, RunRecord)
@@ -187,7 +189,7 @@ def test_of_two_processes_on_one_run_the_second_leaves(tmp_path: Path, whole: Co
     out, said = second.communicate(timeout=30)
     assert (second.returncode, out) == (USAGE, "")
     assert said.startswith("pgbench: cannot write ")
-    assert said.endswith("another process is writing it; wait for it, or use another --out\n")
+    assert f"another process is writing it (pid {first.pid} on {socket.gethostname()}, last heartbeat" in said
     assert said.count("\n") == 1
     assert first.wait(timeout=60) == 0
     first.communicate()

@@ -8,6 +8,7 @@ import pytest
 
 from pgbench import store
 from pgbench.cli import invoke
+from pgbench.samples import read_lines
 
 STORED = sorted((Path(__file__).parent / "records").iterdir())
 
@@ -17,7 +18,7 @@ def test_a_stored_record_reads_back(folder: Path) -> None:
     record = store.read_record(folder)
     assert record is not None
     score = record.scores[record.primary]
-    lines = list(store.read_lines(folder))
+    lines = list(read_lines(folder))
     assert len(lines) == record.data.selected == score.n == 4
     assert score.value == sum(line.stats[record.primary]["sum"] for line in lines) / score.n
     assert all(line.image and line.request_key and line.prompt for line in lines)

@@ -27,6 +27,8 @@ from pgbench.metrics import mean
 from pgbench.plan import batches, order
 from pgbench.records import Failure, RunRecord
 from pgbench.runner import Outcome, run
+from pgbench.samples import SAMPLES as FILE
+from pgbench.samples import read_lines
 from pgbench.tally import _quantile
 from pgbench.types import Image, Metric, Sums, Task
 
@@ -45,7 +47,7 @@ def test_every_batch_is_asked_as_planned_and_the_first_once_more(tmp_path: Path)
     backend = Fake()
     outcome = run(make_cell(SAMPLES, backend), tmp_path)
     assert backend.batches == [planned()[0], *planned()]
-    lines = list(store.read_lines(outcome.folder))
+    lines = list(read_lines(outcome.folder))
     assert [line.id for line in lines] == list(chain(*planned()))
     assert [line.batch for line in lines] == [number for number in range(6) for _ in range(4)]
     assert {(line.batch_size, line.tokens, line.n_prompt, line.output) for line in lines} == {
@@ -87,7 +89,7 @@ def test_a_failed_sample_is_recorded_scores_0_and_stays_in_n(tmp_path: Path) -> 
     assert (score.n, score.units, score.failed) == (22, 22, 3)
     answered = [s for s in SAMPLES if s.target and s.id not in reasons]
     assert score.value == pytest.approx(sum(s.target == "yes" for s in answered) / 22)
-    lines = {line.id: line for line in store.read_lines(outcome.folder)}
+    lines = {line.id: line for line in read_lines(outcome.folder)}
     assert len(lines) == 24
     assert lines["s007"].stats["accuracy"] == {"sum": 0.0, "n": 1.0, "invalid": 0.0}
     assert record.cost.generated == 21
@@ -107,7 +109,7 @@ def test_samples_without_references_run_and_are_not_scored(tmp_path: Path) -> No
     outcome = run(make_cell(SAMPLES, Fake()), tmp_path)
     assert outcome.record.data.unscored == 2
     assert {score.n for score in outcome.record.scores.values()} == {22}
-    lines = {line.id: line for line in store.read_lines(outcome.folder)}
+    lines = {line.id: line for line in read_lines(outcome.folder)}
     assert (lines["s004"].output, lines["s004"].stats, lines["s004"].target) == ("yes", {}, None)
     bare = make_samples(4, unscored=frozenset(range(4)))
     record = run(make_cell(bare, Fake()), tmp_path / "bare").record
@@ -133,7 +135,7 @@ def by_hand(half: str | None) -> dict[str, float]:
 def test_pairs_across_batches_and_f1_and_groups_come_through(tmp_path: Path) -> None:
     spec = dataclasses.replace(SPEC, batch=3)
     outcome = run(make_cell(SAMPLES, Fake(refused=REFUSED, broken=BROKEN), spec=spec), tmp_path)
-    batch_of = {line.id: line.batch for line in store.read_lines(outcome.folder)}
+    batch_of = {line.id: line.batch for line in read_lines(outcome.folder)}
     assert any(batch_of[f"s{n:03}"] != batch_of[f"s{n + 1:03}"] for n in range(0, 24, 2))
     record = outcome.record
     assert {name: score.value for name, score in record.scores.items()} == pytest.approx(by_hand(None))
@@ -262,7 +264,7 @@ def test_the_images_looked_at_again_are_spread_over_all(count: int) -> None:
 
 def test_stored_answers_of_other_samples_are_refused(tmp_path: Path) -> None:
     stopped(tmp_path)
-    path = next(tmp_path.rglob(store.SAMPLES))
+    path = next(tmp_path.rglob(FILE))
     first, *rest = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first.replace(planned()[0][0].encode(), b"s999") + b"".join(rest))
     before = path.read_bytes()
@@ -291,7 +293,7 @@ def test_small_runs_nest_in_large_ones(tmp_path: Path) -> None:
     def outputs(limit: int | None) -> dict[str, str]:
         spec = dataclasses.replace(SPEC, limit=limit, batch=1)
         outcome = run(make_cell(SAMPLES, Fake(lambda name: name), spec=spec), tmp_path)
-        return {line.id: line.output for line in store.read_lines(outcome.folder)}
+        return {line.id: line.output for line in read_lines(outcome.folder)}
 
     whole = outputs(None)
     for limit in (1, 5, 10):
@@ -311,9 +313,10 @@ def test_warm_up_is_not_in_the_speed(tmp_path: Path) -> None:
     assert (cost.generated, cost.batch_size, cost.weight_bytes) == (24, 4, 7)
 
 
-@given(st.lists(st.floats(0, 1e3), max_size=300), st.sampled_from([0.5, 0.95]))
-def test_quantiles_are_those_of_numpy(values: list[float], share: float) -> None:
-    found = _quantile(sorted(values), share)
+@given(st.lists(st.tuples(st.floats(0, 1e3), st.integers(1, 9)), max_size=300), st.sampled_from([0.5, 0.95]))
+def test_quantiles_are_those_of_numpy(counted: list[tuple[float, int]], share: float) -> None:
+    values = [value for value, times in counted for _ in range(times)]
+    found = _quantile(sorted(counted), share)
     assert found == (np.quantile(values, share, method="inverted_cdf") if values else None)
 
 
@@ -321,7 +324,8 @@ def test_quantiles_of_every_small_size() -> None:
     for size in range(1, 500):
         values = list(range(size))
         for share in (0.5, 0.95):
-            assert _quantile(values, share) == np.quantile(values, share, method="inverted_cdf"), (
+            found = _quantile([(value, 1) for value in values], share)
+            assert found == np.quantile(values, share, method="inverted_cdf"), (
                 size,
                 share,
             )
@@ -363,8 +367,8 @@ def test_a_metric_that_cannot_be_reduced_is_named_and_loses_no_answer(
 ) -> None:
     with pytest.raises(RunStopped, match=message):
         run(make_cell(SAMPLES, Fake(), task=task_with(lambda unit: stat, reduce)), tmp_path)
-    folder = next(tmp_path.rglob(store.SAMPLES)).parent
-    assert len(list(store.read_lines(folder))) == 24
+    folder = next(tmp_path.rglob(FILE)).parent
+    assert len(list(read_lines(folder))) == 24
     assert not (folder / "record.json").exists()
 
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from pgbench import durable, store
 from pgbench.errors import ResumeError, StoreError
+from pgbench.lines import dump, parse
 from pgbench.records import (
     Cost,
     Data,
@@ -31,6 +32,7 @@ from pgbench.records import (
     Score,
     Stack,
 )
+from pgbench.samples import SAMPLES, Samples, read_lines
 
 STRANGE = "路口的标志 \u2028\u2029\x85 \ud800 caf\udce9 \x00\x1b[2J \\n \"'\n\r\t \U0001f600"
 PLANNED = [2, 2, 1]
@@ -57,14 +59,14 @@ RECORD = RunRecord(
 )
 
 
-def line(number: int, batch: int, output: str = "yes") -> SampleLine:
+def line(number: int, batch: int, output: str = "yes", size: int = 2) -> SampleLine:
     return SampleLine(
         id=f"s{number}",
         prompt="answer en 这是什么?",
         request_key="0f" * 32,
         image="",
         batch=batch,
-        batch_size=2,
+        batch_size=size,
         output=output,
         tokens=2,
         n_prompt=9,
@@ -75,27 +77,30 @@ def line(number: int, batch: int, output: str = "yes") -> SampleLine:
     )
 
 
-LINES = [line(0, 0), line(1, 0, STRANGE), line(2, 1), line(3, 1, "是"), line(4, 2)]
+LINES = [line(0, 0), line(1, 0, STRANGE), line(2, 1), line(3, 1, "是"), line(4, 2, size=1)]
 BATCHES = [LINES[:2], LINES[2:4], LINES[4:]]
 
 
 def written(folder: Path, count: int = 3) -> bytes:
     """The bytes of a samples file that holds the first batches."""
-    with store.Samples(folder, PLANNED) as samples:
+    with Samples(folder, PLANNED) as samples:
         for batch in BATCHES[:count]:
             samples.append(batch)
-    return (folder / store.SAMPLES).read_bytes()
+    return (folder / SAMPLES).read_bytes()
 
 
 def recovered(folder: Path) -> tuple[list[SampleLine], int]:
-    with store.Samples(folder, PLANNED) as samples:
-        return list(samples.recover()), samples.done
+    with Samples(folder, PLANNED) as samples:
+        ids = [name for _, names in samples.recover() for name in names]
+        found = list(samples.answers.lines())
+        assert [line.id for line in found] == ids
+        return found, samples.answers.done
 
 
 def test_answers_come_back_as_they_were_given(tmp_path: Path) -> None:
     written(tmp_path)
     assert recovered(tmp_path) == (LINES, 3)
-    assert list(store.read_lines(tmp_path)) == LINES
+    assert list(read_lines(tmp_path)) == LINES
 
 
 def test_a_batch_torn_at_any_byte_is_cut_and_written_again(
@@ -104,12 +109,12 @@ def test_a_batch_torn_at_any_byte_is_cut_and_written_again(
     monkeypatch.setattr(os, "fsync", lambda file: None)  # 500 of them take seconds, and tear nothing
     whole = written(tmp_path, 2)
     kept = len(b"".join(whole.splitlines(keepends=True)[:2]))
-    path = tmp_path / store.SAMPLES
+    path = tmp_path / SAMPLES
     for size in range(kept, len(whole)):
         path.write_bytes(whole[:size])
-        with store.Samples(tmp_path, PLANNED) as samples:
-            assert list(samples.recover()) == LINES[:2], size
-            assert samples.done == 1
+        with Samples(tmp_path, PLANNED) as samples:
+            assert list(samples.recover()) == [(0, [line.id for line in LINES[:2]])], size
+            assert samples.pending() == [1, 2]
             assert path.stat().st_size == kept
             samples.append(BATCHES[1])
         assert path.read_bytes() == whole
@@ -131,9 +136,9 @@ def test_a_batch_torn_at_any_byte_is_cut_and_written_again(
 )
 def test_a_foreign_tail_is_cut(tmp_path: Path, tail: bytes) -> None:
     whole = written(tmp_path, 2)
-    (tmp_path / store.SAMPLES).write_bytes(whole + tail)
+    (tmp_path / SAMPLES).write_bytes(whole + tail)
     assert recovered(tmp_path) == (LINES[:4], 2)
-    assert (tmp_path / store.SAMPLES).read_bytes() == whole
+    assert (tmp_path / SAMPLES).read_bytes() == whole
 
 
 @pytest.mark.parametrize("damaged", range(4))
@@ -143,20 +148,30 @@ def test_damage_before_good_answers_is_refused_and_cuts_nothing(
 ) -> None:
     lines = written(tmp_path).splitlines(keepends=True)
     lines[damaged] = foreign
-    (tmp_path / store.SAMPLES).write_bytes(b"".join(lines))
-    with pytest.raises(StoreError, match=r"is damaged in batch [01] and \d answers of later batches follow"):
+    (tmp_path / SAMPLES).write_bytes(b"".join(lines))
+    with pytest.raises(StoreError, match=r"is damaged at byte [\d,]+ and \d answers of other batches follow"):
         recovered(tmp_path)
-    assert (tmp_path / store.SAMPLES).read_bytes() == b"".join(lines)
+    assert (tmp_path / SAMPLES).read_bytes() == b"".join(lines)
+
+
+def test_a_batch_that_stands_twice_in_a_file_is_damage(tmp_path: Path) -> None:
+    whole = written(tmp_path)
+    path = tmp_path / SAMPLES
+    path.write_bytes(whole + b"".join(whole.splitlines(keepends=True)[:2]))
+    with pytest.raises(
+        StoreError, match=rf"is damaged at byte {len(whole):,} and 2 answers of other batches"
+    ):
+        recovered(tmp_path)
 
 
 def test_reading_says_which_line_is_foreign(tmp_path: Path) -> None:
     whole = written(tmp_path)
-    (tmp_path / store.SAMPLES).write_bytes(whole + b'{"torn')
-    assert list(store.read_lines(tmp_path)) == LINES
-    (tmp_path / store.SAMPLES).write_bytes(whole + b"null\n")
+    (tmp_path / SAMPLES).write_bytes(whole + b'{"torn')
+    assert list(read_lines(tmp_path)) == LINES
+    (tmp_path / SAMPLES).write_bytes(whole + b"null\n")
     with pytest.raises(StoreError, match=r"samples-0-of-1.jsonl, line 6 is not an answer"):
-        list(store.read_lines(tmp_path))
-    assert list(store.read_lines(tmp_path / "nowhere")) == []
+        list(read_lines(tmp_path))
+    assert list(read_lines(tmp_path / "nowhere")) == []
 
 
 def half(file: int, data: bytes, *, write: Callable[[int, bytes], int] = os.write) -> int:
@@ -172,7 +187,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, fault: Callable[..., int]
 ) -> None:
     before = written(tmp_path, 1)
-    with store.Samples(tmp_path, PLANNED) as samples:
+    with Samples(tmp_path, PLANNED) as samples:
         list(samples.recover())
         with monkeypatch.context() as patch:
             patch.setattr(os, call, fault)
@@ -181,18 +196,18 @@ def test_a_full_disk_leaves_the_file_as_it_was(
         assert re.fullmatch(
             r"cannot write .*samples-0-of-1.jsonl: No space left on device", str(caught.value)
         )
-        assert (tmp_path / store.SAMPLES).read_bytes() == before
-        assert samples.done == 1
+        assert (tmp_path / SAMPLES).read_bytes() == before
+        assert samples.pending() == [1, 2]
         samples.append(BATCHES[1])  # somebody made room
     assert recovered(tmp_path) == (LINES[:4], 2)
 
 
 def test_a_second_writer_is_refused_and_harms_nothing(tmp_path: Path) -> None:
-    with store.Samples(tmp_path, PLANNED) as first:
+    with Samples(tmp_path, PLANNED) as first:
         first.append(BATCHES[0])
         with (
             pytest.raises(StoreError, match="another process is writing it"),
-            store.Samples(tmp_path, PLANNED),
+            Samples(tmp_path, PLANNED),
         ):
             pass
         first.append(BATCHES[1])
@@ -201,8 +216,11 @@ def test_a_second_writer_is_refused_and_harms_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"cannot write .*: Not a directory"):
-        store.Samples(tmp_path / "file" / "run", PLANNED)
+    with (
+        pytest.raises(StoreError, match=r"cannot write .*: Not a directory"),
+        Samples(tmp_path / "file" / "run", PLANNED),
+    ):
+        pass
     with pytest.raises(StoreError, match=r"cannot write .*: Not a directory"):
         durable.write_json(tmp_path / "file" / "run" / "spec.json", {})
 
@@ -241,20 +259,20 @@ def test_text_stays_readable_on_disk(tmp_path: Path) -> None:
 @given(st.text(st.characters()), st.none() | st.lists(st.text(st.characters())).map(tuple) | st.text())
 def test_any_text_survives_a_line(output: str, target: tuple[str, ...] | str | None) -> None:
     given_ = dataclasses.replace(LINES[0], output=output, target=target, error=output)
-    raw = store._dump(given_)
+    raw = dump(given_)
     assert raw.count(b"\n") == 1
-    assert store._line(raw) == given_
+    assert parse(raw) == given_
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_no_number_is_not_stored(tmp_path: Path, number: float) -> None:
     before = written(tmp_path, 1)
     bad = dataclasses.replace(LINES[2], stats={"accuracy": {"sum": number}})
-    with store.Samples(tmp_path, PLANNED) as samples:
+    with Samples(tmp_path, PLANNED) as samples:
         list(samples.recover())
         with pytest.raises(StoreError, match="a result cannot be stored: Out of range float"):
             samples.append([bad, LINES[3]])
-    assert (tmp_path / store.SAMPLES).read_bytes() == before
+    assert (tmp_path / SAMPLES).read_bytes() == before
     with pytest.raises(StoreError, match="cannot be stored"):
         store.finish(
             tmp_path, dataclasses.replace(RECORD, scores={"a": dataclasses.replace(SCORE, value=number)})
@@ -265,7 +283,7 @@ def test_what_is_no_number_is_not_stored(tmp_path: Path, number: float) -> None:
 @pytest.mark.parametrize("schema", [None, 0, store.SCHEMA + 1, "1"])
 def test_a_record_of_another_schema_is_refused(tmp_path: Path, schema: object) -> None:
     durable.write_json(tmp_path / "record.json", {**store.plain(RECORD), "schema": schema})
-    with pytest.raises(StoreError, match=rf"has schema {schema!r}; this pgbench reads schema {store.SCHEMA}"):
+    with pytest.raises(StoreError, match=rf"has schema {schema!r}; this pgbench reads schemas 1 and 2"):
         store.read_record(tmp_path)
 
 
@@ -321,7 +339,13 @@ def test_no_file_names_a_host_a_user_a_token_or_a_path(tmp_path: Path) -> None:
         [sys.executable, "-m", "pgbench", *arguments], env=os.environ | told, check=True, capture_output=True
     )
     files = [path for path in out.rglob("*") if path.is_file()]
-    assert {path.name for path in files} == {"spec.json", "stack.json", "record.json", store.SAMPLES}
+    assert {path.name for path in files} == {
+        "spec.json",
+        "stack.json",
+        "record.json",
+        SAMPLES,
+        "session-0-of-1.json",
+    }
     for path in files:
         text = path.read_text(encoding="utf-8")
         for secret in (

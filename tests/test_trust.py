@@ -14,6 +14,7 @@ import pytest
 
 from pgbench import store
 from pgbench.cli import invoke
+from pgbench.samples import SAMPLES
 
 Capture = pytest.CaptureFixture[str]
 
@@ -88,26 +89,26 @@ def test_answers_without_their_papers_are_refused_and_kept(
 ) -> None:
     assert invoke(mine()) == 0
     folder = folder_of(tmp_path)
-    before = (folder / store.SAMPLES).read_bytes()
+    before = (folder / SAMPLES).read_bytes()
     (folder / "record.json").unlink()
     (folder / lost).unlink()
     capsys.readouterr()
     assert invoke(mine()) in (2, 3)
     assert f"holds answers and no {lost}" in error(capsys)
-    assert (folder / store.SAMPLES).read_bytes() == before
+    assert (folder / SAMPLES).read_bytes() == before
 
 
 def test_a_damaged_first_line_costs_no_answer(
     mine: Callable[..., list[str]], tmp_path: Path, capsys: Capture
 ) -> None:
     assert invoke(mine()) == 0
-    samples = folder_of(tmp_path) / store.SAMPLES
+    samples = folder_of(tmp_path) / SAMPLES
     (samples.parent / "record.json").unlink()
     damaged = b"{" + samples.read_bytes()
     samples.write_bytes(damaged)
     capsys.readouterr()
     assert invoke(mine()) == 2
-    assert "damaged in batch 0" in error(capsys)
+    assert "is damaged at byte 0 and" in error(capsys)
     assert samples.read_bytes() == damaged
 
 
@@ -124,7 +125,7 @@ def test_lines_of_the_wrong_kind_are_no_answers(
     mine: Callable[..., list[str]], tmp_path: Path, capsys: Capture, old: str, new: str
 ) -> None:
     assert invoke(mine()) == 0
-    samples = folder_of(tmp_path) / store.SAMPLES
+    samples = folder_of(tmp_path) / SAMPLES
     (samples.parent / "record.json").unlink()
     text = samples.read_text()
     assert old in text
