@@ -7,32 +7,142 @@ longer one and never cuts a cluster; inside a cluster samples keep their publish
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, overload
 
 from pgbench.types import Sample, cluster_of
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-def order(samples: Iterable[Sample], *, seed: int, limit: int | None) -> list[int]:
-    """Positions of the samples to run, in order.
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of `count` parts of a run, counted from 0."""
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, batches: int) -> range:
+        """The numbers of its batches: a contiguous range, so that few images are in two shards.
+
+        Whole batches, not whole clusters: batch composition can move an answer below float32, and merged
+        shards are to be what one process would have answered.
+        """
+        return range(batches * self.index // self.count, batches * (self.index + 1) // self.count)
+
+
+WHOLE = Shard()
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The samples of a run, in order, and what a single look at them told: 16 bytes a sample are kept."""
+
+    positions: array[int]
+    ids: array[int]  # hash() of each id, which differs between processes
+    unscored: int  # samples that were published without references
+
+
+def order(samples: Iterable[Sample], *, seed: int, limit: int | None) -> array[int]:
+    """Positions of the samples to run, in order (see `select`)."""
+    return select(samples, seed=seed, limit=limit).positions
+
+
+def select(samples: Iterable[Sample], *, seed: int, limit: int | None) -> Selection:
+    """The samples to run.
 
     A limit takes whole clusters while they fit, and always the first one: the result holds at most
     `limit` samples unless that first cluster alone is larger. Runs with a smaller limit nest in runs
     with a larger one.
     """
-    clusters: dict[str, list[int]] = {}
-    for position, sample in enumerate(samples):
-        clusters.setdefault(cluster_of(sample), []).append(position)
-    chosen: list[int] = []
-    for name in sorted(clusters, key=lambda name: _rank(seed, name)):
-        if limit is not None and chosen and len(chosen) + len(clusters[name]) > limit:
-            break
-        chosen += clusters[name]
-    return chosen
+    import numpy as np
+
+    seen = _Survey(samples, seed)
+    starts = np.frombuffer(seen.starts, dtype=np.int64)
+    sizes = np.diff(starts, append=len(seen.ids))
+    ranks = np.frombuffer(seen.ranks, dtype=">u8").reshape(-1, 4)
+    sequence = _sorted(ranks)
+    if limit is not None:
+        sequence = sequence[: _fitting(ranks[sequence], sizes[sequence], limit)]
+    starts, sizes = starts[sequence], sizes[sequence]
+    ends = np.cumsum(sizes)
+    positions = (np.repeat(starts - (ends - sizes), sizes) + np.arange(sizes.sum())).astype(np.int64)
+    ids = np.frombuffer(seen.ids, dtype=np.int64)[positions]
+    unscored = int(np.frombuffer(seen.unscored, dtype=np.uint8)[positions].sum())
+    return Selection(array("q", positions.tobytes()), array("q", ids.tobytes()), unscored)
 
 
-def batches(positions: Sequence[int], size: int) -> list[Sequence[int]]:
+class _Survey:
+    """What is read off the samples as published; of each stretch of one cluster, its start and its rank."""
+
+    def __init__(self, samples: Iterable[Sample], seed: int) -> None:
+        self.ids, self.unscored = array("q"), bytearray()
+        self.starts, self.ranks = array("q"), bytearray()  # 32 bytes each
+        last = None
+        for sample in samples:
+            name = cluster_of(sample)
+            if name != last:
+                self.starts.append(len(self.ids))
+                self.ranks += _rank(seed, name)
+                last = name
+            self.ids.append(hash(sample.id))
+            self.unscored.append(sample.target is None)
+
+
+def _sorted(ranks: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The rows of a table in their order; equal ones (stretches of one cluster) stay in theirs.
+
+    The first eight bytes of a hash tell all but about one in 10^19 pairs apart, and sort ten times as fast.
+    """
+    import numpy as np
+
+    first = ranks[:, 0].astype(np.uint64)
+    sequence = np.argsort(first, kind="stable")
+    alike = np.flatnonzero(first[sequence[1:]] == first[sequence[:-1]])
+    if (ranks[sequence[alike + 1]] != ranks[sequence[alike]]).any():
+        sequence = np.lexsort(tuple(ranks[:, column] for column in (3, 2, 1, 0)))
+    return sequence
+
+
+def _fitting(ranks: NDArray[np.uint64], sizes: NDArray[np.int64], limit: int) -> int:
+    """How many stretches, in order, make whole clusters of at most `limit` samples, or the first cluster."""
+    import numpy as np
+
+    last = np.append((ranks[1:] != ranks[:-1]).any(axis=1), [True] * bool(len(ranks)))  # of its cluster
+    ends = np.flatnonzero(last) + 1
+    fit = int((np.cumsum(sizes)[ends - 1] <= limit).sum())
+    return int(ends[max(fit, 1) - 1]) if len(ends) else 0
+
+
+class Batches(Sequence[Sequence[int]]):
+    """Consecutive batches of positions, cut when they are asked for; the last one may be shorter."""
+
+    __slots__ = ("_positions", "_size", "_starts")
+
+    def __init__(self, positions: Sequence[int], size: int, starts: range) -> None:
+        self._positions, self._size, self._starts = positions, size, starts
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> Sequence[int]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Batches: ...
+    def __getitem__(self, index: int | slice) -> Sequence[int] | Batches:
+        if isinstance(index, slice):
+            return Batches(self._positions, self._size, self._starts[index])
+        start = self._starts[index]
+        return self._positions[start : start + self._size]
+
+
+def batches(positions: Sequence[int], size: int) -> Batches:
     """Consecutive batches of `size`; the last one may be shorter."""
-    return [positions[start : start + size] for start in range(0, len(positions), size)]
+    return Batches(positions, size, range(0, len(positions), size))
 
 
 def _rank(seed: int, cluster: str) -> bytes:

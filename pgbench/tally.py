@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pgbench.errors import ResumeError, UsageError, task_code
-from pgbench.metrics.scoring import ClusterSums, score, unit_sums
+from pgbench.metrics.scoring import Clusters, ClusterSums, Rows, score, unit_sums
 from pgbench.records import Cost, Failure, PeakMemory, SampleLine, Score
 from pgbench.types import Metric, Sample, Sums, Task, cluster_of, sample_id
 
@@ -24,9 +26,11 @@ class Tally:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._names = {metric.name for metric in _single(task)}
-        self._sums: dict[tuple[str, str, str], ClusterSums] = {}  # group name, value, metric
+        self._clusters = Clusters()
+        self._sums: dict[tuple[str, str], _Group] = {}  # group name, value
         self._rows: dict[tuple[str, str], list[tuple[Sample, str | None]]] = {_WHOLE: []}
-        self._batches: dict[int, tuple[int, float]] = {}  # number -> answers generated, seconds
+        self._batches = _Batches()
+        self._reused = 0
         self._nonfinite = 0
         self.failures: list[Failure] = []
 
@@ -47,17 +51,19 @@ class Tally:
             raise ResumeError(f"the stored answer {line.id} is scored by {sorted(line.stats) or 'no metric'}")
         if failed:
             self.failures.append(Failure(sample.id, line.error or ""))
-        generated, _ = self._batches.get(line.batch, (0, 0.0))
-        self._batches[line.batch] = (generated + (not failed), line.seconds)
+        self._batches.add(line)
+        self._reused += bool(line.reused)
         self._nonfinite += not line.finite
         if sample.target is None:
             return
-        for group in (_WHOLE, *sample.groups.items()):
-            for metric, sums in line.stats.items():
-                key = (*group, metric)
-                self._sums.setdefault(key, ClusterSums()).add(cluster_of(sample), sums, failed=int(failed))
+        cluster = self._clusters.number(cluster_of(sample))
+        for key in (_WHOLE, *sample.groups.items()):
+            group = self._sums.get(key)
+            if group is None:
+                group = self._sums[key] = _Group(self._clusters, self._names)
+            group.add(cluster, line.stats, failed)
             if len(line.stats) < len(self._task.metrics):
-                self._rows.setdefault(group, []).append((sample, None if failed else line.output))
+                self._rows.setdefault(key, []).append((sample, None if failed else line.output))
 
     def scores(self) -> dict[str, Score]:
         """Metric name -> score over all samples. Raises UsageError for a metric that cannot be reduced."""
@@ -65,9 +71,8 @@ class Tally:
 
     def groups(self) -> Groups:
         """Breakdown name -> value -> metric name -> score."""
-        found = sorted({key[:2] for key in self._sums} | set(self._rows) - {_WHOLE})
         result: dict[str, dict[str, dict[str, Score]]] = {}
-        for name, value in sorted((group for group in found if group != _WHOLE), key=_natural):
+        for name, value in sorted(self._sums.keys() - {_WHOLE}, key=_natural):
             scores = {metric.name: self._score(metric, (name, value)) for metric in self._task.metrics}
             result.setdefault(name, {})[value] = scores
         return result
@@ -75,10 +80,11 @@ class Tally:
     def cost(
         self, load_seconds: float, warmup_seconds: float, weight_bytes: int, peak: PeakMemory, batch_size: int
     ) -> Cost:
-        """Speed over the batches of all sessions of the run, by the wall time stored with them."""
-        generated = sum(count for count, _ in self._batches.values())
-        seconds = sum(wall for count, wall in self._batches.values() if count)
-        walls = sorted(wall for count, wall in self._batches.values() for _ in range(count))
+        """Speed over the batches of all sessions of the run, by the wall time stored with them; a batch
+        with an answer from elsewhere is in none of it."""
+        timed = sorted(self._batches.timed())
+        generated = sum(count for _, count in timed)
+        seconds = math.fsum(wall for wall, _ in timed)
         return Cost(
             load_seconds=load_seconds,
             warmup_seconds=warmup_seconds,
@@ -87,15 +93,17 @@ class Tally:
             generated=generated,
             samples_per_second=generated / seconds if seconds else None,
             batch_size=batch_size,
-            batch_seconds_p50=_quantile(walls, 0.50),
-            batch_seconds_p95=_quantile(walls, 0.95),
+            batch_seconds_p50=_quantile(timed, 0.50),
+            batch_seconds_p95=_quantile(timed, 0.95),
             nonfinite=self._nonfinite,
+            reused=self._reused,
         )
 
     def _score(self, metric: Metric, group: tuple[str, str]) -> Score:
         try:
             if metric.unit_of is sample_id:
-                found = self._sums.get((*group, metric.name), ClusterSums()).score(metric)
+                sums = self._sums.get(group)
+                found = (ClusterSums() if sums is None else sums.of[metric.name]).score(metric)
             else:
                 found = score(metric, self._rows.get(group, []))
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
@@ -104,6 +112,48 @@ class Tally:
         if found.value is not None and not math.isfinite(found.value):
             raise UsageError(f"metric {metric.name} reduces to {found.value}; expected a number or None")
         return found
+
+
+class _Group:
+    """The sums of one group under every metric whose unit is one sample; they share their clusters' rows."""
+
+    __slots__ = ("_rows", "of")
+
+    def __init__(self, clusters: Clusters, metrics: Iterable[str]) -> None:
+        self._rows = Rows()
+        self.of = {metric: ClusterSums(clusters, self._rows) for metric in metrics}
+
+    def add(self, cluster: int, stats: Mapping[str, Sums], failed: bool) -> None:
+        row = self._rows.row(cluster)
+        for metric, sums in stats.items():
+            self.of[metric].add_to(row, sums, 1, int(failed))
+
+
+class _Batches:
+    """Answers generated and wall time of each batch, by its number: 17 bytes each."""
+
+    __slots__ = ("_generated", "_partly", "_seconds")
+
+    def __init__(self) -> None:
+        self._generated, self._seconds = array("q"), array("d")
+        self._partly = bytearray()  # 1: not generated whole, so that its seconds say nothing
+
+    def add(self, line: SampleLine) -> None:
+        lacking = line.batch + 1 - len(self._generated)
+        if lacking > 0:
+            self._generated.frombytes(bytes(8 * lacking))
+            self._seconds.frombytes(bytes(8 * lacking))
+            self._partly += bytes(lacking)
+        self._generated[line.batch] += line.error is None
+        self._seconds[line.batch] = line.seconds
+        if line.reused:
+            self._partly[line.batch] = 1
+
+    def timed(self) -> Iterator[tuple[float, int]]:
+        """(seconds, answers) of each batch that says how fast answers come."""
+        for seconds, generated, partly in zip(self._seconds, self._generated, self._partly, strict=True):
+            if generated and not partly:
+                yield seconds, generated
 
 
 def _natural(group: tuple[str, str]) -> tuple[str, int, str]:
@@ -131,8 +181,8 @@ def _sums(metric: Metric, sample: Sample, text: str | None) -> Sums:
     return found
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float | None:
-    """The smallest value that at least `share` of the values do not exceed."""
-    if not ordered:
-        return None
-    return ordered[math.ceil(share * len(ordered)) - 1]
+def _quantile(ordered: Sequence[tuple[float, int]], share: float) -> float | None:
+    """The smallest value that at least `share` of the values do not exceed; each comes so many times."""
+    least = math.ceil(share * sum(times for _, times in ordered))
+    seen = itertools.accumulate(times for _, times in ordered)
+    return next((value for (value, _), so_far in zip(ordered, seen, strict=True) if so_far >= least), None)

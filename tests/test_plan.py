@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgbench.plan import batches, order
+from pgbench import plan
+from pgbench.plan import batches, order, select
 from pgbench.types import Sample, cluster_of
 
 # Clusters of unequal size, interleaved as a benchmark may publish them; "": a sample by itself.
@@ -17,6 +20,57 @@ CLUSTERS = st.lists(
     st.sampled_from(["", "a", "b", "c", "image 1", "图像", "\ud800"]), min_size=1, max_size=40
 )
 SEEDS = st.integers(0, 9)
+
+
+def plainly(samples: Sequence[Sample], seed: int, limit: int | None) -> list[int]:
+    """The order as it was defined at first: a list for each cluster, sorted by the whole hash."""
+    clusters: dict[str, list[int]] = {}
+    for position, sample in enumerate(samples):
+        clusters.setdefault(cluster_of(sample), []).append(position)
+    chosen: list[int] = []
+    for name in sorted(clusters, key=lambda name: plan._rank(seed, name)):
+        if limit is not None and chosen and len(chosen) + len(clusters[name]) > limit:
+            break
+        chosen += clusters[name]
+    return chosen
+
+
+@given(CLUSTERS | st.just([]), SEEDS, st.none() | st.integers(0, 45))
+def test_the_order_is_that_of_sorted_hashes(clusters: list[str], seed: int, limit: int | None) -> None:
+    samples = samples_of(clusters)
+    assert list(order(samples, seed=seed, limit=limit)) == plainly(samples, seed, limit)
+
+
+def test_the_order_of_many_samples_is_that_of_sorted_hashes() -> None:
+    drawn = random.Random(5)
+    samples = samples_of([f"c{drawn.randrange(3000)}" if drawn.random() < 0.9 else "" for _ in range(9000)])
+    for limit in (None, 1, 4000, 9000):
+        assert list(order(samples, seed=1, limit=limit)) == plainly(samples, 1, limit)
+
+
+@given(CLUSTERS, SEEDS, st.none() | st.integers(1, 45))
+def test_hashes_that_begin_alike_are_told_apart(clusters: list[str], seed: int, limit: int | None) -> None:
+    whole = plan._rank
+    samples = samples_of(clusters)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            plan, "_rank", lambda seed, name: (bytes(8 + len(name) % 3 * 8) + whole(seed, name))[:32]
+        )
+        assert list(order(samples, seed=seed, limit=limit)) == plainly(samples, seed, limit)
+
+
+@given(CLUSTERS, SEEDS, st.none() | st.integers(1, 45))
+def test_a_selection_says_which_ids_and_how_many_lack_references(
+    clusters: list[str], seed: int, limit: int | None
+) -> None:
+    samples = [
+        dataclasses.replace(sample, target=None if number % 3 else "yes")
+        for number, sample in enumerate(samples_of(clusters))
+    ]
+    found = select(samples, seed=seed, limit=limit)
+    chosen = [samples[position] for position in found.positions]
+    assert list(found.ids) == [hash(sample.id) for sample in chosen]
+    assert found.unscored == sum(sample.target is None for sample in chosen)
 
 
 def samples_of(clusters: Sequence[str]) -> list[Sample]:
@@ -93,3 +147,4 @@ def test_batches_hold_every_position_once_in_order(positions: list[int], size: i
     assert list(itertools.chain.from_iterable(planned)) == positions
     assert all(len(batch) == size for batch in planned[:-1])
     assert all(0 < len(batch) <= size for batch in planned)
+    assert [list(batch) for batch in planned[1:4]] == [list(batch) for batch in list(planned)[1:4]]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pgbench import stats
 from pgbench.errors import DataError
 from pgbench.metrics import mean
-from pgbench.metrics.scoring import ClusterSums, score, unit_sums
+from pgbench.metrics.scoring import Clusters, ClusterSums, Rows, score, unit_sums
 from pgbench.metrics.vqa import PAPER_ACCURACY, TEXTVQA_ACCURACY
 from pgbench.types import Metric, Sample, Sums
 
@@ -213,3 +216,39 @@ def test_sums_read_back_give_the_same_score_in_any_order() -> None:
         for one, text in rows:
             tally.add(one.cluster, unit_sums(TEXTVQA_ACCURACY, [(one, text)]))
         assert tally.score(TEXTVQA_ACCURACY) == whole
+
+
+UNITS = st.lists(
+    st.tuples(
+        st.sampled_from(["", "a", "b", "c", "图"]),
+        st.dictionaries(st.sampled_from("xyn"), st.floats(-9, 9)),
+        st.booleans(),  # in the group
+    ),
+    max_size=30,
+)
+
+
+@given(UNITS)
+def test_sums_that_share_their_clusters_are_those_of_each_alone(
+    units: list[tuple[str, dict[str, float], bool]],
+) -> None:
+    """Clusters in any order, also such as come back; each float added in the order it comes."""
+    clusters, rows = Clusters(), Rows()
+    whole = ClusterSums(clusters)
+    group = [ClusterSums(clusters, rows), ClusterSums(clusters, rows)]
+    expected: list[dict[str, dict[str, float]]] = [{}, {}]
+    for cluster, sums, inside in units:
+        whole.add(cluster, sums)
+        for one in group if inside else ():
+            one.add_to(rows.row(clusters.number(cluster)), sums)
+        for by_cluster in expected[: 1 + inside]:
+            told = by_cluster.setdefault(cluster, {})
+            for name, value in sums.items():
+                told[name] = told.get(name, 0.0) + value
+    for found, by_cluster in ((whole, expected[0]), (group[0], expected[1]), (group[1], expected[1])):
+        names = {name for told in by_cluster.values() for name in told}
+        zeros = dict.fromkeys(names, 0.0)
+        assert found.ordered() == [zeros | by_cluster[cluster] for cluster in sorted(by_cluster)]
+        assert found.total() == {
+            name: math.fsum(told.get(name, 0.0) for told in by_cluster.values()) for name in names
+        }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pgbench import stats
 from pgbench.metrics import mean
@@ -50,7 +51,68 @@ def _units(metric: Metric, rows: Iterable[Row]) -> Iterable[Sequence[Row]]:
     return units.values()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """What the clusters of a mean sum up to, one entry each."""
+
+    sums: array[float]
+    counts: array[float]
+
+
+_NOTHING = _Means(array("d"), array("d"))
+
+
+class Clusters:
+    """Numbers for the names of clusters, from 0 in the order they are met; all sums of a cell share one."""
+
+    __slots__ = ("_last", "_numbers")
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._last = ("", -1)  # samples of one cluster mostly follow each other
+
+    def number(self, name: str) -> int:
+        if name != self._last[0] or not self._numbers:
+            self._last = name, self._numbers.setdefault(name, len(self._numbers))
+        return self._last[1]
+
+    def names(self) -> list[str]:
+        """By number."""
+        return list(self._numbers)
+
+
+class Rows:
+    """Which clusters one group of samples has, and the place of each in every column of the group's sums.
+
+    Clusters mostly come in the order of their numbers, which takes eight bytes for each; the first one that
+    comes back after another calls for an index.
+    """
+
+    __slots__ = ("_index", "numbers")
+
+    def __init__(self) -> None:
+        self.numbers = array("q")  # of the cluster in each row
+        self._index: dict[int, int] | None = None  # cluster -> row
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def row(self, number: int) -> int:
+        """The row of a cluster, a new one where it has none."""
+        numbers = self.numbers
+        if self._index is None:
+            last = numbers[-1] if numbers else -1
+            if number > last:
+                numbers.append(number)
+            if number >= last:
+                return len(numbers) - 1
+            self._index = {number: row for row, number in enumerate(numbers)}
+        row = self._index.setdefault(number, len(numbers))
+        if row == len(numbers):
+            numbers.append(number)
+        return row
+
+
 class ClusterSums:
     """Statistics summed per cluster as units come in, judged just now or read back from disk.
 
@@ -58,26 +120,32 @@ class ClusterSums:
     samples in one fixed order where scores shall be equal to the last bit.
 
     Held as columns of numbers: GQA's validation split has over a million pairs of a breakdown's value and a
-    cluster, and a dict for each of them would take more memory than its questions.
+    cluster, and a dict for each of them would take more memory than its questions. Sums of several metrics
+    over the same units can share what numbers their clusters.
     """
 
-    rows: dict[str, int] = field(default_factory=dict)  # cluster -> its place in every column
-    columns: dict[str, array[float]] = field(default_factory=dict)  # name -> sum of each cluster
-    units: int = 0
-    samples: int = 0
-    failed: int = 0
+    __slots__ = ("_clusters", "_rows", "columns", "failed", "samples", "units")
+
+    def __init__(self, clusters: Clusters | None = None, rows: Rows | None = None) -> None:
+        self._clusters = Clusters() if clusters is None else clusters
+        self._rows = Rows() if rows is None else rows
+        self.columns: dict[str, array[float]] = {}  # name -> sum of each cluster
+        self.units = self.samples = self.failed = 0
 
     def add(self, cluster: str, sums: Sums, samples: int = 1, failed: int = 0) -> None:
         """Adds one unit: its sums, how many samples it has and how many of these failed."""
-        row = self.rows.get(cluster)
-        if row is None:
-            row = self.rows[cluster] = len(self.rows)
-            for column in self.columns.values():
-                column.append(0.0)
+        self.add_to(self._rows.row(self._clusters.number(cluster)), sums, samples, failed)
+
+    def add_to(self, row: int, sums: Sums, samples: int = 1, failed: int = 0) -> None:
+        """Adds one unit to the cluster in that row."""
+        columns = self.columns
         for name, value in sums.items():
-            if name not in self.columns:
-                self.columns[name] = array("d", bytes(8 * len(self.rows)))
-            self.columns[name][row] += value
+            column = columns.get(name)
+            if column is None:
+                column = columns[name] = array("d")
+            if row >= len(column):  # zeros where a cluster has not had this name
+                column.frombytes(bytes(8 * (row + 1 - len(column))))
+            column[row] += value
         self.units += 1
         self.samples += samples
         self.failed += failed
@@ -88,8 +156,15 @@ class ClusterSums:
 
     def ordered(self) -> list[dict[str, float]]:
         """The sums of each cluster, by the clusters' names: the bootstrap depends on the order."""
-        places = [row for _, row in sorted(self.rows.items())]
-        return [{name: column[row] for name, column in self.columns.items()} for row in places]
+        names, numbers, columns = self._clusters.names(), self._rows.numbers, self._whole_columns()
+        places = sorted(range(len(numbers)), key=lambda row: names[numbers[row]])
+        return [{name: column[row] for name, column in columns.items()} for row in places]
+
+    def _whole_columns(self) -> dict[str, array[float]]:
+        """Each as long as there are clusters."""
+        for column in self.columns.values():
+            column.frombytes(bytes(8 * (len(self._rows) - len(column))))
+        return self.columns
 
     def score(self, metric: Metric) -> Score:
         """The value with its 95 % interval: clustered t for a mean, a bootstrap over clusters otherwise.
@@ -101,11 +176,11 @@ class ClusterSums:
         Nothing scored: value None.
         Raises ValueError where a mean with direction "up" sums to less than 0 or more than its n.
         """
-        total, samples, trials = self.total(), self.samples, len(self.rows)
-        means: list[tuple[float, float]] = []
+        total, samples, trials = self.total(), self.samples, len(self._rows)
+        means = _NOTHING
         if metric.reduce is mean:
             means = self._means()
-            trials = len(means)
+            trials = len(means.counts)
             samples = round(total.get("n", 0.0)) if metric.unit_of is sample_id else samples
         if metric.reduce is mean and metric.direction == "up":
             _check_fractions(metric, means)
@@ -125,16 +200,18 @@ class ClusterSums:
             number=metric.number,
         )
 
-    def _means(self) -> list[tuple[float, float]]:
-        """(sum, n) of each cluster. Those without any n are no trials of a metric of some samples only (GQA's
-        binary questions)."""
-        if not self.rows:
-            return []
-        counts, sums = self.columns["n"], self.columns["sum"]
-        return [(total, n) for total, n in zip(sums, counts, strict=True) if n]
+    def _means(self) -> _Means:
+        """Clusters without any n are no trials of a metric of some samples only (GQA's binary questions)."""
+        if not len(self._rows):
+            return _NOTHING
+        columns = self._whole_columns()
+        counts, sums = columns["n"], columns["sum"]
+        if all(counts):
+            return _Means(sums, counts)
+        return _Means(array("d", itertools.compress(sums, counts)), array("d", filter(None, counts)))
 
     def _interval(
-        self, metric: Metric, value: float | None, means: Sequence[tuple[float, float]]
+        self, metric: Metric, value: float | None, means: _Means
     ) -> tuple[float | None, float | None, float | None, Interval]:
         """(low, high, stderr, kind)."""
         if value is None:
@@ -142,21 +219,21 @@ class ClusterSums:
         bounds: stats.Bounds | None
         kind: Interval
         if metric.reduce is mean:
-            sums, counts = [one for one, _ in means], [n for _, n in means]
-            bounds, kind = stats.clustered_t(sums, counts, bounded=metric.direction == "up"), "clustered t"
+            bounds = stats.clustered_t(means.sums, means.counts, bounded=metric.direction == "up")
+            kind = "clustered t"
         else:
             bounds, kind = stats.bootstrap(self.ordered(), metric.reduce), "bootstrap"
         if bounds:
             return bounds.low, bounds.high, bounds.stderr, kind
         if metric.direction == "up" and -_SLACK <= value <= 1 + _SLACK:
-            trials = len(means) if metric.reduce is mean else len(self.rows)
+            trials = len(means.counts) if metric.reduce is mean else len(self._rows)
             return *stats.wilson(min(1.0, max(0.0, value)), trials), None, "wilson"
         return None, None, None, "none"
 
 
-def _check_fractions(metric: Metric, means: Iterable[tuple[float, float]]) -> None:
+def _check_fractions(metric: Metric, means: _Means) -> None:
     """A stat that counts one sample twice shows as a sum beyond its n before it shows as a good result."""
-    for total, n in means:
+    for total, n in zip(means.sums, means.counts, strict=True):
         if not -_SLACK <= total <= n + _SLACK:
             raise ValueError(
                 f"metric {metric.name}: a sum of {total:g} over {n:g} samples is no fraction; "
