@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from pgbench.errors import UsageError
 from pgbench.keys import bytes_key, json_key
 from pgbench.records import PeakMemory, Stack
 from pgbench.types import Checkpoint, ModelRequest, Prepared, Reply, Request
+
+if TYPE_CHECKING:  # names are listed without importing what is below this package
+    from pgbench.backends.size import ModelSize
 
 # name -> "module:function" of an EngineFactory, imported on demand
 SHIPPED: Mapping[str, str] = {
@@ -48,6 +51,14 @@ def _nothing() -> None:
     """The backend needs no heavy library."""
 
 
+def _not_kept() -> None:
+    """Every `load` loads."""
+
+
+def _not_known() -> None:
+    """The backend cannot tell, or has no model."""
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """A checkpoint that is known (its config read, its revision resolved) and not yet loaded."""
@@ -55,12 +66,17 @@ class Engine:
     checkpoint: Checkpoint
     load: Callable[[], Backend]
     imports: Callable[[], None] = _nothing  # what `load` would import, so that it is not timed as loading
+    reusable: bool = False  # equal request keys mean equal answers, in whatever cell
+    kept: Callable[[], float | None] = _not_kept  # seconds that loading took, where `load` only hands it on
+    size: Callable[[], ModelSize | None] = _not_known  # of the model, from its config alone
 
 
-EngineFactory: TypeAlias = Callable[[ModelRequest], Engine]  # what a backend's name leads to
+# What a backend's name leads to. Where it may fetch weights, a function `peek` beside it does not.
+EngineFactory: TypeAlias = Callable[[ModelRequest], Engine]
 
 
 _SCORING = ("pysbd", "sacrebleu")  # libraries whose version can move a score
+JUDGES = ("task", "pgbench code", "pgbench", *_SCORING)  # versions that decide how an answer is scored
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -129,6 +145,7 @@ def refuse_model(request: ModelRequest, backend: str) -> None:
 class TextBackend:
     """The half that backends without a model share: no device, no pixels, no likelihoods."""
 
+    opens_images = False  # nothing to do in threads; a backend without this word is taken to open them
     _before = 0  # bytes
 
     def __init__(self, name: str) -> None:
@@ -147,6 +164,10 @@ class TextBackend:
 
     def peak_memory(self) -> PeakMemory:
         return process_peak(self._before)
+
+    def restart_peak(self) -> None:
+        """The next `peak_memory` is of what follows."""
+        start_process_peak()
 
     def close(self) -> None:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pgbench.records import RunRecord, SampleLine
     from pgbench.report.table import Table
+    from pgbench.rescore.sidecars import Sidecar
 
 _NONE_WRONG = "no answer scored below full marks"
 _NONE_SCORED = "nothing was scored: no sample has references; the answers are in samples-*.jsonl"
@@ -32,6 +33,7 @@ def show(
     """Show the record of a run, with --wrong its worst answers, with --by one breakdown in full."""
     from pgbench import store
     from pgbench.report.table import by_group, of_record
+    from pgbench.rescore.sidecars import sidecars as sidecars_of
 
     folder = run.parent if run.is_file() else run
     record = store.read_record(folder)
@@ -39,18 +41,32 @@ def show(
         raise StoreError(_unfinished(folder))
     table = of_record(record) if by is None else by_group(record, by)
     worst = _worst(folder, record, wrong) if wrong else []
+    sidecars, broken = sidecars_of(folder, record)
     if as_json:
         answers = [store.plain(one.line) for one in worst]
-        document = {"run": str(folder), "record": store.plain(record), "wrong": answers}
+        again = [{"file": one.path.name, "fits": one.fits, **store.plain(one.rescored)} for one in sidecars]
+        document = {"run": str(folder), "record": store.plain(record), "wrong": answers, "rescored": again}
         streams.print_json(document)
     else:
-        _print(table, worst)
+        _print(replace(table, notes=(*table.notes, *map(_rescored, sidecars), *broken)), worst)
         if wrong and not worst:
             print(f"\n{_NONE_WRONG if record.data.unscored < record.data.selected else _NONE_SCORED}")
 
 
+def _rescored(one: Sidecar) -> str:
+    """A line on scores that were computed again."""
+    from pgbench.report.table import row_of
+
+    again = one.rescored
+    task = f"{again.task} v{again.version} ({again.task_digest[:8]})"
+    if not one.fits:
+        return f"RESCORED with {task} from other answers than are here now: pgbench rescore it again"
+    value = row_of("", again.scores[again.primary])[1]
+    return f"rescored on {again.made[:10]} with {task}: {again.primary} {value}, see {one.path.name}"
+
+
 def _unfinished(folder: Path) -> str:
-    from pgbench.store import read_lines
+    from pgbench.samples import read_lines
 
     if not (folder / "spec.json").is_file():
         return (
@@ -70,7 +86,7 @@ class _Scored:
 
 def _worst(folder: Path, record: RunRecord, count: int) -> list[_Scored]:
     """The answers below full marks that scored lowest, failures first, then in the order of the run."""
-    from pgbench.store import read_lines
+    from pgbench.samples import read_lines
 
     measures = _measures(record)
     scored = [one for line in read_lines(folder) if (one := _scored(line, measures)) is not None]

@@ -9,13 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgbench.backends import Backend, Engine
-from pgbench.backends.paligemma.checkpoint import resolve
+from pgbench.backends.paligemma.checkpoint import look_at, read_object, resolve
+from pgbench.backends.paligemma.size import size_of
 from pgbench.errors import UsageError
 from pgbench.types import ModelRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pgbench.backends.size import ModelSize
     from pgbench.types import Checkpoint
 
 
@@ -24,14 +26,44 @@ def engine(request: ModelRequest) -> Engine:
 
     Raises UsageError, CheckpointError, HubError.
     """
+    _check(request)
+    checkpoint, folder = resolve(request)
+    return Engine(
+        checkpoint,
+        lambda: _load(checkpoint, folder, request),
+        _imports,
+        reusable=True,
+        size=lambda: _size(checkpoint, folder),
+    )
+
+
+def peek(request: ModelRequest) -> Engine:
+    """The same checkpoint from its config alone: weights are fetched when the engine is loaded.
+
+    Raises UsageError, CheckpointError, HubError.
+    """
+    _check(request)
+    checkpoint, folder = look_at(request)
+    return Engine(
+        checkpoint,
+        lambda: engine(request).load(),
+        _imports,
+        reusable=True,
+        size=lambda: _size(checkpoint, folder),
+    )
+
+
+def _check(request: ModelRequest) -> None:
     if request.predictions is not None:
         raise UsageError("--predictions goes with --backend replay")
     if request.device not in ("auto", "cpu"):  # told before gigabytes are fetched; costs importing torch
         from pgbench.backends.paligemma.load import device_of
 
         device_of(request.device)
-    checkpoint, folder = resolve(request)
-    return Engine(checkpoint, lambda: _load(checkpoint, folder, request), _imports)
+
+
+def _size(checkpoint: Checkpoint, folder: Path) -> ModelSize | None:
+    return size_of(read_object(folder / "config.json", checkpoint.id))
 
 
 def _imports() -> None:

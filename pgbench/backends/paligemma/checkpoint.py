@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pgbench.errors import CheckpointError, HubError, UsageError, nearest, unknown
 from pgbench.keys import bytes_key, json_key
@@ -26,6 +26,7 @@ _FAMILIES: Mapping[str, Family] = {"gemma": "paligemma", "gemma2": "paligemma2"}
 _SIGLIP_DEFAULT_PX = 224  # SiglipVisionConfig.image_size; the 224-px repositories leave it out
 _LARGEST_PX = 4096  # the released ones end at 896; above this the config is broken
 _CHUNK = 1 << 24
+Fetch: TypeAlias = Callable[[str, str | None], tuple[Path, str]]  # a hub id and revision: folder and commit
 
 
 def resolve(request: ModelRequest) -> tuple[Checkpoint, Path]:
@@ -34,9 +35,19 @@ def resolve(request: ModelRequest) -> tuple[Checkpoint, Path]:
     Raises UsageError for an unknown name, HubError, CheckpointError for what is not a PaliGemma in
     safetensors.
     """
-    name, folder, revision = _locate(request)
+    return _found(request, _download)
+
+
+def look_at(request: ModelRequest) -> tuple[Checkpoint, Path]:
+    """The same, of a hub id with its config alone: whether it has safetensors is not known then."""
+    return _found(request, _glance)
+
+
+def _found(request: ModelRequest, fetch: Fetch) -> tuple[Checkpoint, Path]:
+    name, folder, revision = _locate(request, fetch)
     family, resolution = _read_config(folder, name)
-    require_weights(folder, name)
+    if revision is None or fetch is _download:
+        require_weights(folder, name)
     checkpoint = Checkpoint(
         id=name,
         revision=revision or content_key(folder),
@@ -49,7 +60,7 @@ def resolve(request: ModelRequest) -> tuple[Checkpoint, Path]:
     return checkpoint, folder
 
 
-def _locate(request: ModelRequest) -> tuple[str, Path, str | None]:
+def _locate(request: ModelRequest, fetch: Fetch) -> tuple[str, Path, str | None]:
     """Name, folder and, for a hub id, the commit."""
     model = DEFAULT if request.model is None else request.model
     if not model.strip():  # an unset shell variable must not measure the demo checkpoint instead
@@ -63,7 +74,7 @@ def _locate(request: ModelRequest) -> tuple[str, Path, str | None]:
         return Path(os.path.abspath(folder)).name, folder, None  # noqa: PTH100 - Path.absolute keeps ".."
     name, _, at = model.partition("@")
     if HUB_ID.fullmatch(name):
-        folder, commit = _download(name, _one_revision(model, request.revision, at))
+        folder, commit = fetch(name, _one_revision(model, request.revision, at))
         return name, folder, commit
     if any(mark in model for mark in "/\\") or model.startswith(("~", ".")):
         raise CheckpointError(
@@ -104,14 +115,21 @@ def _download(name: str, revision: str | None) -> tuple[Path, str]:
     """The config first, so that what is no PaliGemma is refused before gigabytes are fetched."""
     from pgbench.sources.hub import fetch
 
-    try:
-        folder, commit = fetch(name, revision, repo_type="model", patterns=_CONFIG, peek=True)
-    except HubError as error:
-        guess = nearest(name, RELEASED) if _nowhere(error) and name not in RELEASED else ""
-        raise HubError(f"{error}{f' (did you mean {guess}?)' if guess else ''}") from error
+    folder, commit = _glance(name, revision)
     _read_config(folder, name)
     folder, _ = fetch(name, commit, repo_type="model", patterns=_CONTENT)
     return folder, commit
+
+
+def _glance(name: str, revision: str | None) -> tuple[Path, str]:
+    """The config alone."""
+    from pgbench.sources.hub import fetch
+
+    try:
+        return fetch(name, revision, repo_type="model", patterns=_CONFIG, peek=True)
+    except HubError as error:
+        guess = nearest(name, RELEASED) if _nowhere(error) and name not in RELEASED else ""
+        raise HubError(f"{error}{f' (did you mean {guess}?)' if guess else ''}") from error
 
 
 def _nowhere(error: HubError) -> bool:

@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
-from pgbench.backends import process_peak
+from pgbench.backends import process_peak, start_process_peak
+from pgbench.backends.identity import answering, request_key
 from pgbench.backends.paligemma.load import Loaded
+from pgbench.backends.paligemma.machine import machine
 from pgbench.errors import CheckpointError, SampleError, UsageError, told
 from pgbench.keys import image_key, json_key
 from pgbench.records import PeakMemory, Stack
@@ -66,7 +68,7 @@ class PaliGemma:
         self._lock = threading.Lock()  # a fast tokenizer refuses two callers: "Already borrowed"
         self._stop = _stop_ids(loaded.model)
         self._pad = _pad_id(loaded)
-        self._key = _stack_key(checkpoint, loaded.stack)
+        self._answerer = _answerer(checkpoint, loaded)
 
     def describe(self) -> Stack:
         return self._loaded.stack
@@ -83,9 +85,8 @@ class PaliGemma:
         inputs = Inputs(batch["input_ids"][0], batch["token_type_ids"][0], batch["pixel_values"])
         self._require_room(inputs.ids)
         images = image_key(encoded)
-        key = json_key(
-            {"stack": self._key, "ids": inputs.ids.tolist(), "images": images, "new": request.max_new_tokens}
-        )
+        decoding = {"greedy": True, "new": request.max_new_tokens, "stop": self._stop, "pad": self._pad}
+        key = request_key(self._answerer, inputs.ids.tolist(), images, decoding)
         return Prepared(request, inputs, len(inputs.ids), images, key)
 
     def _require_room(self, ids: torch.Tensor) -> None:
@@ -145,6 +146,13 @@ class PaliGemma:
         if self._loaded.device.type == "cuda":
             return PeakMemory(torch.cuda.max_memory_allocated(self._loaded.device), "device allocated")
         return process_peak(self._loaded.before)
+
+    def restart_peak(self) -> None:
+        """The next `peak_memory` is of what follows, the weights included."""
+        if self._loaded.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._loaded.device)
+        else:
+            start_process_peak()
 
     def close(self) -> None:
         """Let go of the weights; bitsandbytes parameters cannot be moved to the meta device."""
@@ -225,9 +233,7 @@ def _pad_id(loaded: Loaded) -> int:
     return int(found) if found is not None else _stop_ids(loaded.model)[0]
 
 
-def _stack_key(checkpoint: Checkpoint, stack: Stack) -> str:
-    """All of the checkpoint and the stack that can move an answer."""
-    parts = dataclasses.asdict(stack)
-    return json_key(
-        {"checkpoint": dataclasses.asdict(checkpoint), **{k: str(v) for k, v in sorted(parts.items())}}
-    )
+def _answerer(checkpoint: Checkpoint, loaded: Loaded) -> str:
+    """All of the checkpoint, the stack and the machine that can move an answer."""
+    known = answering(dataclasses.asdict(checkpoint), dataclasses.asdict(loaded.stack))
+    return json_key({"known": known, "machine": machine(loaded.device)})
