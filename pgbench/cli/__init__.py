@@ -12,7 +12,24 @@ from typing import Annotated
 
 import typer
 
-from pgbench.cli import data, fetch, nes, published, run, score, show, streams, submit, tasks
+from pgbench.cli import (
+    data,
+    fetch,
+    merge,
+    nes,
+    plan,
+    published,
+    rescore,
+    run,
+    score,
+    show,
+    status,
+    streams,
+    submit,
+    sweep,
+    tasks,
+    worker,
+)
 from pgbench.errors import INCOMPLETE, OK, USAGE, PgbenchError
 
 _INTERRUPTED = 130  # what typer returns, without a word, for a KeyboardInterrupt in a command
@@ -25,12 +42,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run", short_help="Run one checkpoint on one task, or go on with it.")(run.run)
+app.command("sweep", short_help="Run checkpoints x levels x tasks, or go on with them.")(sweep.sweep)
+app.command("status", short_help="How far a sweep is, while it runs and afterwards.")(status.status)
 app.command("tasks", short_help="List the tasks, or show one of them fully.")(tasks.tasks)
 app.command("show", short_help="Show a run again, its worst answers, a breakdown.")(show.show)
+app.command("plan", short_help="Samples that show a drop; what a sweep will cost.")(plan.plan)
 app.command("published", short_help="List published numbers with their sources.")(published.published)
+app.command("merge", short_help="Make records of shards that several machines answered.")(merge.merge)
 app.command("score", short_help="Score answers made elsewhere.")(score.score)
+app.command("rescore", short_help="Score stored answers again where a task has changed.")(rescore.rescore)
 app.command("submit", short_help="Write the file that a test server takes.")(submit.submit)
 app.command("fetch", short_help="Download for machines without a network, and verify.")(fetch.fetch)
+app.command("worker", hidden=True)(worker.worker)
 app.add_typer(data.app, name="data", short_help="data check: is a benchmark's data whole and readable?")
 app.add_typer(nes.app, name="nes", short_help="nes sheet, score, judge: captions rated by people or a model.")
 
@@ -94,13 +117,17 @@ def invoke(arguments: list[str], *, debug: bool = False) -> int:
 
 
 def _say(error: BaseException, text: str, code: int, debug: bool) -> int:
+    from pgbench.recipe.places import Mistakes
     from pgbench.report.render import printable
 
     if debug:
         import traceback
 
         traceback.print_exception(error)
+    text, *more = text.split("\n") if isinstance(error, Mistakes) else [text]  # one line per mistake
     print(f"pgbench: {printable(' '.join(text.split()))}", file=sys.stderr)
+    for line in more:
+        print(printable(line), file=sys.stderr)
     return code
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgbench.cli import choices, flags, streams
+from pgbench.cli import flags, streams
 from pgbench.errors import INCOMPLETE, OK, UsageError
+from pgbench.sweeping import choices
 from pgbench.types import DataRequest
 
 if TYPE_CHECKING:

@@ -50,5 +50,12 @@ Backend = Annotated[str, typer.Option(help="paligemma | oracle | replay | a plug
 Predictions = Annotated[str | None, typer.Option(help="File of answers, for the backend replay.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
 MaxFailures = Annotated[int, typer.Option(min=0, help="Failed samples that are accepted.")]
+NoReuse = Annotated[
+    bool, typer.Option("--no-reuse", help="Generate every answer, also what other cells below --out have.")
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(help="i/n: answer only part i of n, from 0/n to n-1/n; pgbench merge makes the record."),
+]
 Out = Annotated[Path, typer.Option(help="Where run folders go.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]

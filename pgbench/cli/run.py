@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from pgbench.cli import choices, flags, streams
-from pgbench.errors import INCOMPLETE, OK, DataError, RunStopped
-from pgbench.profiles import DEFAULT, EXAMPLE, SHIPPED
-from pgbench.sweep import expand
-from pgbench.types import DataRequest, DataSource, Dtype, ModelRequest, Quant, Style, Sweep
+from pgbench.cli import bars, flags, stopping, streams
+from pgbench.errors import INCOMPLETE, OK, RunStopped
+from pgbench.profiles import DEFAULT, EXAMPLE
+from pgbench.recipe.asked import AskedCell
+from pgbench.sweeping import choices
+from pgbench.types import DataRequest, Dtype, ModelRequest, Quant, Style
 
 if TYPE_CHECKING:  # the runner pulls in the store and the metrics; `--help` needs neither
     from pgbench.batch import Cell
-    from pgbench.runner import Outcome
+    from pgbench.plan import Shard
+    from pgbench.runner import Outcome, Part, Progress
 
+T = TypeVar("T")
 _NAME_A_CHECKPOINT = """\
 This was the embedded demo checkpoint {default}. To measure PaliGemma itself, name a checkpoint:
   pgbench run --task {task} --model {example} --quant 4bit"""
@@ -46,11 +48,13 @@ def run(
     predictions: flags.Predictions = None,
     threads: flags.Threads = None,
     max_failures: flags.MaxFailures = 0,
+    no_reuse: flags.NoReuse = False,
+    shard: flags.Shard = None,
     out: flags.Out = Path("results/runs"),
     as_json: flags.Json = False,
 ) -> int:
     """Run one checkpoint on one task; the same command again goes on where it stopped, or reports done."""
-    asked = Asked(
+    asked = AskedCell(
         task=task,
         backend=backend,
         model=ModelRequest(
@@ -72,127 +76,84 @@ def run(
         official_seed=official_seed,
         batch=batch_size,
         max_failures=max_failures,
+        reuse=not no_reuse,
     )
+    if shard is not None:
+        return _run_part(asked, out, choices.shard(shard), as_json)
+    return _run_whole(asked, out, as_json)
+
+
+def _run_whole(asked: AskedCell, out: Path, as_json: bool) -> int:
+    from pgbench.sweeping.opening import open_cell
+
     with streams.stdout_on_stderr():
-        cell, surplus = cell_of(asked)
+        cell, surplus = open_cell(asked)
         outcome = execute(cell, out)
-    tell(outcome, surplus, named=model is not None or backend != "paligemma", as_json=as_json)
-    return verdict(len(outcome.record.failures), max_failures)
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the command line said, checked for its words only."""
-
-    task: str
-    backend: str
-    model: ModelRequest
-    data: DataRequest
-    source: str | None
-    variant: str | None
-    limit: int | None
-    seed: int
-    official_seed: int | None
-    batch: int
-    max_failures: int
-    metric: str | None = None
-    more: tuple[Path, ...] = ()  # files of answers beside the first
-    name: str | None = None  # of what gave the answers
-
-
-def cell_of(asked: Asked) -> tuple[Cell, Sequence[str]]:
-    """Task, data and checkpoint, found and checked, no weights loaded; and the ids of surplus answers."""
-    from pgbench.backends import replay
-    from pgbench.batch import Cell
-    from pgbench.registry import load_backend, load_task, task_digest
-
-    task = choices.with_draw(choices.metric(load_task(asked.task), asked.metric), asked.official_seed)
-    open_engine = load_backend(asked.backend)
-    drawn = asked.model.model in (None, *SHIPPED) and not asked.model.predictions
-    name = choices.source(task, asked.source, asked.data, drawn=drawn)
-    split = choices.split(task, asked.data.split)
-    replayed = bool(asked.backend == "replay" and replay.required(asked.model))
-    engine = None if replayed else open_engine(asked.model)
-    variant = choices.variant(task, asked.variant)
-    dataset = choices.dataset(task, name, replace(asked.data, split=split, variant=variant))
-    choices.check_metric(task, asked.metric, dataset)
-    surplus: Sequence[str] = ()
-    if engine is None:  # read by the task, which knows its own result files
-        dataset = replace(dataset, missing=())  # no picture is looked at
-        answers = choices.answers(task, dataset, asked.model, asked.more)
-        engine, surplus = replay.engine_of(answers, asked.model.style, asked.name), answers.surplus
-    source = DataSource(name, dataset.id, dataset.revision)
-    sweep = Sweep(
-        tasks=((task, variant, split, source),),
-        checkpoints=(engine.checkpoint,),
-        limit=asked.limit,
-        seed=asked.seed,
-        batch=asked.batch,
-    )
-    spec = replace(expand(sweep)[0], official_seed=asked.official_seed, metric=asked.metric)
-    cell = Cell(spec, task, task_digest(asked.task), dataset, engine)
-    _accept_missing(cell, asked)
-    return cell, surplus
-
-
-def _accept_missing(cell: Cell, asked: Asked) -> None:
-    """Raises DataError where more of the samples to run lack their image than may fail."""
-    from pgbench.plan import order
-    from pgbench.registry import is_path
-
-    samples, lacking = cell.dataset.samples, set(cell.dataset.missing)
-    if len(lacking) <= asked.max_failures:
-        return
-    chosen = [samples[position] for position in order(samples, seed=cell.spec.seed, limit=cell.spec.limit)]
-    missing = sorted((sample for sample in chosen if sample.id in lacking), key=lambda sample: sample.id)
-    if len(missing) > asked.max_failures:
-        first = next((image.name for image in missing[0].images), "the image")
-        none = len(missing) == len(chosen) > 1 and not is_path(asked.task)
-        where = f" where pgbench tasks {asked.task} says" if none else ""
-        raise DataError(
-            f"{cell.dataset.id}: {len(missing):,} of {len(chosen):,} samples name an image that is not "
-            f"there, first: {first} of sample {missing[0].id}; add the images{where}, "
-            f"or accept them as failed with --max-failures {len(missing)}"
-        )
+    named = asked.model.model is not None or asked.backend != "paligemma"
+    tell(outcome, surplus, named=named, as_json=as_json)
+    return verdict(len(outcome.record.failures), asked.max_failures)
 
 
 def execute(cell: Cell, out: Path) -> Outcome:
     """Run with a bar on stderr, and say on interruption what is kept."""
-    import shutil
-
-    from tqdm import tqdm
-
     from pgbench.runner import run as run_cell
 
-    columns, rows = shutil.get_terminal_size()  # never 0, with which tqdm would show nothing
-    with tqdm(unit="sample", desc="loading", disable=None, file=sys.stderr, ncols=columns, nrows=rows) as bar:
-        kept, of = 0, 0  # a bar that is switched off does not count
+    return _watched(cell, lambda progress: run_cell(cell, out, progress))
+
+
+def _run_part(asked: AskedCell, out: Path, shard: Shard, as_json: bool) -> int:
+    from pgbench.runner import answer_part
+    from pgbench.sweeping.opening import open_cell
+
+    with streams.stdout_on_stderr():
+        cell, _ = open_cell(asked)
+        part = _watched(cell, lambda progress: answer_part(cell, out, shard, progress))
+    return tell_part(part, as_json=as_json)
+
+
+def _watched(cell: Cell, work: Callable[[Progress], T]) -> T:
+    with stopping.at_batch_end() as stop, bars.of_cell(cell.spec.task) as bar:
 
         def progress(done: int, total: int) -> None:
-            nonlocal kept, of
-            kept, of = done, total
-            if bar.total is None:  # told once before loading: a resumed run starts where it stopped
-                bar.total, bar.initial, bar.n = total, done, done
-                bar.refresh()
-                return
-            if bar.n == bar.initial:
-                bar.unpause()  # loading is in no rate
-                bar.set_description(cell.spec.task, refresh=False)
-            bar.update(done - bar.n)
+            bar(done, total)
+            stop.at_boundary(done, total)
 
         try:
-            return run_cell(cell, out, progress)
+            return work(progress)
         except KeyboardInterrupt as error:
-            state = f"{kept:,} of {of:,} answers are kept" if kept else "no answer was given yet"
+            state = f"{bar.kept:,} of {bar.of:,} answers are kept" if bar.kept else "no answer was given yet"
             # a RunStopped, since typer makes a silent exit code 130 of a KeyboardInterrupt
             reason = str(error) or "interrupted"
             raise RunStopped(f"{reason}; {state}, the same command goes on") from error
 
 
+def tell_part(part: Part, *, as_json: bool) -> int:
+    """What a shard came to; there is no score before all of them are merged."""
+    from pgbench.report.render import printable
+
+    name = f"shard {part.shard.index}/{part.shard.count}"
+    done = part.record is not None
+    if as_json:
+        streams.print_json(
+            {
+                "run": str(part.folder),
+                "shard": {"index": part.shard.index, "count": part.shard.count},
+                "answers": part.answers,
+                "missing_batches": part.missing,
+                "already_done": done,
+            }
+        )
+        return OK
+    rest = f"{part.missing:,} batches of other shards are missing" if part.missing else "all shards are there"
+    print(f"{name}: {part.answers:,} answers; {'the run is already done' if done else rest}")
+    print(f"{'record' if done else 'then: pgbench merge'} {printable(str(part.folder))}")
+    return OK
+
+
 def tell(outcome: Outcome, surplus: Sequence[str], *, named: bool, as_json: bool) -> None:
     """The table or the JSON document of a run."""
     from pgbench.report.render import printable, terminal
-    from pgbench.report.table import caveats, of_record
+    from pgbench.report.table import of_record, remarks
 
     if as_json:
         from pgbench.store import plain
@@ -200,7 +161,7 @@ def tell(outcome: Outcome, surplus: Sequence[str], *, named: bool, as_json: bool
         document = {
             "run": str(outcome.folder),
             "already_done": outcome.already_done,
-            "notes": caveats(outcome.record),
+            "notes": remarks(outcome.record),
             **({"surplus": {"count": len(surplus), "first": list(surplus[:10])}} if surplus else {}),
             "record": plain(outcome.record),
         }

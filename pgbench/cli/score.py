@@ -9,6 +9,7 @@ import typer
 
 from pgbench.cli import flags, run, streams
 from pgbench.errors import UsageError
+from pgbench.recipe.asked import AskedCell
 from pgbench.types import DataRequest, ModelRequest
 
 
@@ -39,7 +40,7 @@ def score(
     """Score answers made elsewhere: the same record and report as a run's, without a model."""
     if name is not None and not name.strip():
         raise UsageError("--name is empty; say what gave the answers, or leave it out")
-    asked = run.Asked(
+    asked = AskedCell(
         task=task,
         backend="replay",
         model=ModelRequest(predictions=str(predictions[0])),
@@ -52,11 +53,11 @@ def score(
         official_seed=official_seed,
         batch=batch_size,
         max_failures=max_failures,
-        more=tuple(predictions[1:]),
-        name=name,
     )
+    from pgbench.sweeping.opening import open_cell
+
     with streams.stdout_on_stderr():
-        cell, surplus = run.cell_of(asked)
+        cell, surplus = open_cell(asked, more=predictions[1:], name=name)
         outcome = run.execute(cell, out)
     run.tell(outcome, surplus, named=True, as_json=as_json)
     mend = "complete the answers and score them again"

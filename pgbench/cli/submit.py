@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgbench.cli import choices, flags, streams
+from pgbench.cli import flags, streams
 from pgbench.errors import PgbenchError, UsageError, task_code
+from pgbench.sweeping import choices
 from pgbench.types import DataRequest, Dataset, Sample, Submission, Task
 
 if TYPE_CHECKING:

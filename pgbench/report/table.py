@@ -31,10 +31,10 @@ class Table:
 def of_record(record: RunRecord) -> Table:
     """Scores with their intervals and counts, then cost, then what the numbers cannot be compared with."""
     spec = record.spec
-    rows = [_row(name, score) for name, score in record.scores.items()]
+    rows = [row_of(name, score) for name, score in record.scores.items()]
     for group, values in record.groups.items():
         for value, scores in values.items():
-            rows.append(_row(f"{record.primary} [{group}={value}]", scores[record.primary]))
+            rows.append(row_of(f"{record.primary} [{group}={value}]", scores[record.primary]))
     selected = f"{record.data.selected:,} samples from {_source(record)}"
     return Table(
         title=(f"{spec.task} v{spec.version} · {spec.split} · {selected}", _checkpoint(record)),
@@ -45,7 +45,7 @@ def of_record(record: RunRecord) -> Table:
             _speed(record.cost),
             _memory(record.cost),
             _stack(record),
-            *caveats(record),
+            *remarks(record),
         ),
     )
 
@@ -59,7 +59,7 @@ def by_group(record: RunRecord, name: str) -> Table:
         raise UsageError(unknown(f"group of this {record.spec.task} run", name, record.groups))
     whole = of_record(record)
     rows = [
-        (value, *_row(metric, score))
+        (value, *row_of(metric, score))
         for value, scores in record.groups[name].items()
         for metric, score in scores.items()
     ]
@@ -80,7 +80,8 @@ def size(count: int) -> str:
     return f"{count / _MIB:.1f} MiB" if count >= _MIB // 10 else f"{count} B"
 
 
-def _row(name: str, score: Score) -> tuple[str, ...]:
+def row_of(name: str, score: Score) -> tuple[str, ...]:
+    """Name, value, interval, n, clusters, invalid and failed of one score, as text."""
     scale = 1 if score.number else 100
     value = "undefined" if score.value is None else f"{scale * score.value:.2f}"
     known = score.low is not None and score.high is not None
@@ -140,11 +141,12 @@ def _stack(record: RunRecord) -> str:
 
 def _speed(cost: Cost) -> str:
     if cost.samples_per_second is None:
-        return "no sample was answered"
+        return "no sample was timed" if cost.reused else "no sample was answered"
     rate = f"{cost.samples_per_second:,.1f} samples/s"
     p50, p95 = cost.batch_seconds_p50 or 0.0, cost.batch_seconds_p95 or 0.0
     batch = f"batch of {cost.batch_size}: p50 {p50:.3f} s, p95 {p95:.3f} s"
-    return f"{rate} · {batch} · load {cost.load_seconds:.1f} s"
+    shared = " (shared with an earlier cell)" if cost.shared_load else ""
+    return f"{rate} · {batch} · load {cost.load_seconds:.1f} s{shared}"
 
 
 def _memory(cost: Cost) -> str:
@@ -152,6 +154,12 @@ def _memory(cost: Cost) -> str:
     peak = cost.peak_memory
     before = f", {size(peak.before)} of it before loading" if peak.before else ""
     return f"{weights}peak memory {size(peak.bytes)} ({peak.kind}{before})"
+
+
+def remarks(record: RunRecord) -> list[str]:
+    """How a record came to be, where that is not plain, and its caveats."""
+    taken = f"{record.cost.reused:,} answers reused from other cells (in no speed figure)"
+    return [*([taken] if record.cost.reused else []), *caveats(record)]
 
 
 def caveats(record: RunRecord) -> list[str]:

@@ -1,4 +1,4 @@
-"""From words of the command line to what they name, with the defaults that all commands share."""
+"""From the words of a command or a sweep to what they name, with the defaults that all commands share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from pgbench.errors import UsageError, task_code, unknown
+from pgbench.plan import Shard
+from pgbench.recipe.splits import split_of
 
 if TYPE_CHECKING:
     from pgbench.submissions.read import Answers
@@ -33,10 +35,8 @@ def _has_parquet(path: Path) -> bool:
 
 def split(task: Task, asked: str) -> str:
     """The split's own name, for its other names too; "validation" is "val" everywhere. Raises UsageError."""
-    name = asked or next(iter(task.splits))
-    if name not in task.splits:
-        name = {"validation": "val", **task.aliases}.get(name, name)
-    if name not in task.splits:
+    name = split_of(task, asked or next(iter(task.splits)))
+    if name is None:
         raise UsageError(unknown(f"split of {task.name}", asked, task.splits))
     return name
 
@@ -95,6 +95,15 @@ def check_metric(task: Task, asked: str | None, data: Dataset) -> None:
         from pgbench.metrics.named import check_fits
 
         check_fits(task, data.samples)
+
+
+def shard(asked: str) -> Shard:
+    """Raises UsageError for anything but i/n with 0 <= i < n."""
+    index, slash, count = asked.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        example = f"0/{count} to {int(count) - 1}/{count}" if count.isdecimal() and int(count) else "0/4"
+        raise UsageError(f"--shard {asked!r}: expected i/n, counted from 0: {example}")
+    return Shard(int(index), int(count))
 
 
 def one_of(kind: str, value: str, literal: object) -> str:

@@ -1,0 +1,76 @@
+"""What a sweep would do, as a table. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pgbench.report.sweep_table import clock, name, reasons
+from pgbench.report.table import Table, size
+from pgbench.sweeping.memory import RULE
+from pgbench.sweeping.preview import Ahead
+
+_WORDS = {"waiting": "to run", "failed": "impossible"}
+
+
+def of_preview(cells: Sequence[Ahead]) -> Table:
+    """The cells in the order in which they would run, and what they would take."""
+    rows = []
+    for number, cell in enumerate(cells, start=1):
+        told = cell.told
+        state = f"{cell.kept:,} kept, to go on" if told.state == "stopped" else told.state
+        rows.append(
+            (
+                *(str(number), *name(told), _WORDS.get(state, state)),
+                "" if told.samples is None else f"{told.samples:,}",
+                "" if cell.memory is None else size(cell.memory.total),
+                _time(cell),
+            )
+        )
+    return Table(
+        title=(counted(cells), "nothing was loaded, and no weights were fetched"),
+        columns=("", "task", "checkpoint", "quant", "status", "samples", "memory", "time"),
+        rows=tuple(rows),
+        notes=(
+            *reasons([cell.told for cell in cells if cell.told.state == "failed"]),
+            *([RULE] if any(cell.memory for cell in cells) else []),
+            *_times(cells),
+        ),
+        left=5,
+    )
+
+
+def counted(cells: Sequence[Ahead]) -> str:
+    """One line: cells, samples and time in all."""
+    states = [cell.told.state for cell in cells]
+    to_run = sum(cell.runs for cell in cells)
+    parts = [f"{len(cells):,} cells", f"{to_run:,} to run", f"{states.count('done'):,} done"]
+    if bad := states.count("failed"):
+        parts.append(f"{bad:,} impossible")
+    parts.append(f"{sum(cell.left for cell in cells):,} samples to answer")
+    return ", ".join(parts)
+
+
+def _time(cell: Ahead) -> str:
+    if not cell.runs:
+        return ""
+    if cell.seconds is None or cell.pace is None:
+        return "unknown"
+    return f"{clock(cell.seconds)}{'' if cell.pace.basis == 'this task' else '*'}"
+
+
+def _times(cells: Sequence[Ahead]) -> list[str]:
+    running = [cell for cell in cells if cell.runs]
+    known = [cell.seconds for cell in running if cell.seconds is not None]
+    if not running:
+        return []
+    if not known:
+        return [
+            "time: unknown; no record below --out is of these checkpoints at these levels and batch sizes"
+        ]
+    unknown = len(running) - len(known)
+    more = f", and {unknown:,} cells of which no record tells it" if unknown else ""
+    basis = "from records below --out of the same checkpoint, level and batch size"
+    found = [f"time: about {clock(sum(known))} in one process{more}; {basis} on the same task"]
+    if any(cell.pace and cell.pace.basis == "other tasks" for cell in running):
+        found.append("*: from other tasks, whose questions and answers can be longer or shorter")
+    return found
