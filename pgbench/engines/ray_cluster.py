@@ -1,0 +1,115 @@
+"""Joining a Ray cluster, or starting one on this machine: quietly, and leaving the process as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import re
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from pgbench.engines.devices import usable_cores
+from pgbench.errors import UsageError
+
+_STORE = 100 << 20  # bytes of shared memory of a Ray of our own; it takes 30 % of the machine otherwise
+_PATIENCE = 5.0  # seconds
+_LONGEST = 300  # characters of a reason that Ray gives
+
+
+def why(error: Exception) -> str:
+    """The one line of Ray's page of text that says what happened; it names no machine."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    detail = re.search(r"exit detail: (.*?)(?:\. Some common causes|\.?$)", str(error), re.MULTILINE)
+    raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b.*:", line)]
+    text = detail[1] if detail else (raised or lines[:1] or ["no reason given"])[-1]
+    return f"{type(error).__name__}: {text}"[:_LONGEST]
+
+
+@contextlib.contextmanager
+def joined(ray: Any, address: str | None, workers: int | None) -> Iterator[None]:
+    """As a node of a cluster, or as a Ray of our own without an address.
+
+    Raises UsageError where the cluster does not answer.
+    """
+    if address is not None:
+        _require_answer(address)
+    own = {
+        "address": "local",
+        "num_cpus": workers or usable_cores(),
+        "include_dashboard": False,
+        "object_store_memory": _STORE,
+    }
+    with _quietly(own=address is None), _kept_handler():
+        try:
+            ray.init(
+                **(own if address is None else {"address": address}),
+                configure_logging=False,
+                log_to_driver=False,
+            )
+        except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+            place = "start Ray here" if address is None else f"join the Ray cluster {address}"
+            raise UsageError(f"cannot {place}: {why(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Ray (2.60) tries an address where nobody is for minutes. Raises UsageError."""
+    host, _, port = address.rpartition(":")
+    if not host:  # "auto", which Ray looks up itself
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise UsageError(
+            f"no Ray cluster answers at {address} ({error}); expected auto, or the host:port of ray start"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quietly(*, own: bool) -> Iterator[None]:
+    """No usage statistics, no advice; and for a Ray of our own a key that is written nowhere.
+
+    Ray (2.60) would write one into the user's home otherwise; the nodes of a cluster have theirs.
+    """
+    logger = logging.getLogger("ray")
+    level = logger.level
+    settings = {"RAY_USAGE_STATS_ENABLED": "0"}
+    if own and not any(name.startswith("RAY_AUTH_") for name in os.environ):
+        settings["RAY_AUTH_TOKEN"] = _key()
+    before = {name: os.environ.get(name) for name in (*settings, "RAY_AUTH_MODE")}
+    os.environ |= settings
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@functools.cache
+def _key() -> str:
+    """One a process: Ray reads it once."""
+    return secrets.token_hex(32)
+
+
+@contextlib.contextmanager
+def _kept_handler() -> Iterator[None]:
+    """`ray.init` puts a handler of its own that exits in place of whatever handled SIGTERM."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
