@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # for editors and type checkers: what `__getattr__` finds
+    from pgbench.face import run, sweep
+    from pgbench.frame import load, load_samples
+    from pgbench.metrics import mean
+    from pgbench.types import DataRequest, Dataset, Image, Metric, Pixels, Profile, Sample, Task
+
+    __version__: str
+
 __all__ = [
     "DataRequest",
     "Dataset",
@@ -12,7 +22,11 @@ __all__ = [
     "Sample",
     "Task",
     "__version__",
+    "load",
+    "load_samples",
     "mean",
+    "run",
+    "sweep",
 ]
 
 
@@ -26,8 +40,21 @@ def __getattr__(name: str) -> object:
         from pgbench.metrics import mean
 
         return mean
+    if name in ("load", "load_samples"):
+        from pgbench import frame
+
+        return getattr(frame, name)
+    if name in ("run", "sweep"):
+        from pgbench import face
+
+        return getattr(face, name)
     if name in __all__:
         from pgbench import types
 
         return getattr(types, name)
     raise AttributeError(f"module 'pgbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """For completion in notebooks, which asks before anything was looked up."""
+    return sorted({*globals(), *__all__})
