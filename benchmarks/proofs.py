@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import statistics
 import subprocess
 import sys
@@ -14,10 +13,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from kills import Command, differing, kill_repeatedly, slow_task  # tests/kills.py
+from many import watched  # tests/many.py
 
 from pgbench import store
 from pgbench.profiles import SHIPPED as SHIPPED
 from pgbench.records import RunRecord, essence
+from pgbench.samples import read_lines
 from pgbench.types import DataRequest
 
 Figures: TypeAlias = dict[str, object]
@@ -101,7 +102,7 @@ def _answers(out: Path, model: str, size: int) -> dict[str, tuple[str, int]]:
     command = Command((*DEMO, "--model", model, "--dtype", "float32", "--batch-size", str(size)), out)
     command.finish()
     folder = command.folder()
-    lines = store.read_lines(folder) if folder else ()
+    lines = read_lines(folder) if folder else ()
     return {line.id: (line.output, line.n_prompt) for line in lines}
 
 
@@ -205,21 +206,22 @@ def whole_vqav2(work: Path) -> Figures:
     folder = generate(work / "data", VQAV2_QUESTIONS)
     flags = ("--task", "vqav2", "--source", "files", "--data", str(folder), "--backend", "oracle")
     whole, killed = (Command((*flags, "--batch-size", "64"), work / name) for name in ("whole", "killed"))
-    seconds, most = _watched(whole)
+    undisturbed = watched(whole)
     share = random.Random(SEED).uniform(*KILLED_BETWEEN)
-    _, first = _watched(killed, kill_after=share * seconds)
+    dead = time.perf_counter() + share * undisturbed.seconds
+    first = watched(killed, lambda: time.perf_counter() > dead)
     kept = killed.kept()
-    rest, second = _watched(killed)
-    record, peak = _record(killed), max(most, first, second)
+    second = watched(killed)
+    record, peak = _record(killed), max(one.peak_bytes for one in (undisturbed, first, second))
     equal = essence(_record(whole), ()) == essence(record, ())
     differing_answers = _differing_lines(whole, killed)
     return {
         "questions": record.scores["accuracy"].n,
         "accuracy": record.scores["accuracy"].value,
-        "seconds": round(seconds, 1),
+        "seconds": round(undisturbed.seconds, 1),
         "killed_at_share": round(share, 3),
         "answers_kept": kept,
-        "seconds_after": round(rest, 1),
+        "seconds_after": round(second.seconds, 1),
         "peak_bytes": peak,
         "peak_bytes_of_the_record": record.cost.peak_memory.bytes,
         "differing_answers": differing_answers,
@@ -233,40 +235,9 @@ def whole_vqav2(work: Path) -> Figures:
 
 def _differing_lines(left: Command, right: Command) -> int:
     """Answers that are not the same, both runs read line by line; raises ValueError for another number."""
-    lines = [store.read_lines(folder) for one in (left, right) if (folder := one.folder())]
+    lines = [read_lines(folder) for one in (left, right) if (folder := one.folder())]
     record = _record(left)
     return sum(essence(record, [one]) != essence(record, [other]) for one, other in zip(*lines, strict=True))
-
-
-def _watched(command: Command, kill_after: float | None = None) -> tuple[float, int]:
-    """Seconds and peak resident bytes of one session; SIGKILL after so many seconds.
-
-    A run sets its own high-water mark back when it has read its data, and the mark is what the system
-    reports at the end: so it is read all along.
-    """
-    before, process, peak, status = time.perf_counter(), command.start(), 0, None
-    while status is None:
-        peak = max(peak, _high_water(process.pid))
-        if kill_after is not None and time.perf_counter() - before > kill_after:
-            process.send_signal(signal.SIGKILL)
-        time.sleep(0.01)
-        ended, code, usage = os.wait4(process.pid, os.WNOHANG)
-        status = code if ended else None
-    process.returncode = os.waitstatus_to_exitcode(status)
-    _, said = process.communicate()
-    if process.returncode not in (0, -signal.SIGKILL if kill_after is not None else 0):
-        raise RuntimeError(f"pgbench exited with {process.returncode}: {said.strip()[-500:]}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return time.perf_counter() - before, max(peak, usage.ru_maxrss * unit)
-
-
-def _high_water(pid: int) -> int:
-    """VmHWM of a process in bytes; 0 where the system does not tell."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def _record(command: Command) -> RunRecord:

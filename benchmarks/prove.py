@@ -1,4 +1,4 @@
-"""The long proofs (`make prove`): kills, VQAv2 at full size, batches, start-up, quantization.
+"""The long proofs (`make prove`): kills, VQAv2 at full size, batches, start-up, quantization, sweeps.
 
 Writes results/bench/prove.json. Exits 1 when a proof fails.
 """
@@ -24,13 +24,15 @@ Proof: TypeAlias = Callable[[Path], Figures]
 WRITTEN = "results/bench/prove.json"
 
 
-def proofs(kills: int, slow_kills: int) -> Iterator[tuple[str, Proof]]:
+def proofs(kills: int, slow_kills: int, sweep_kills: int) -> Iterator[tuple[str, Proof]]:
     """The name of each proof, and the function that carries it out in an empty folder."""
     sys.path.insert(0, str(ROOT / "tests"))  # the proofs share kills.py with the tests
     import proofs as carried
+    from million import million
 
     yield "start-up", carried.start_up
     yield "VQAv2 from files, all questions, killed once", carried.whole_vqav2
+    yield "a million samples, oracle", million
     yield "killed, oracle on a slow task", partial(carried.killed_oracle, kills=slow_kills)
     for model in carried.SHIPPED:
         yield f"killed, {model} in float32", partial(carried.killed_checkpoint, model=model, kills=kills)
@@ -38,6 +40,19 @@ def proofs(kills: int, slow_kills: int) -> Iterator[tuple[str, Proof]]:
         yield f"answers from the image, {model}", partial(carried.sees, model=model)
         for quant in ("none", "8bit", "4bit"):
             yield f"quantization {quant}, {model}", partial(carried.cell, model=model, quant=quant)
+    yield from of_sweeps(sweep_kills)
+
+
+def of_sweeps(kills: int) -> Iterator[tuple[str, Proof]]:
+    import sweep_proofs as carried
+
+    yield "12-cell sweep, killed", partial(carried.killed_sweep, kills=kills)
+    yield "12-cell sweep, last lines torn", carried.torn_lines
+    yield "12-cell sweep, disk full", carried.full_disks
+    for engine in carried.ENGINES:
+        yield f"12-cell sweep, {engine} workers killed", partial(carried.killed_worker, engine=engine)
+    for level in carried.LEVELS:
+        yield f"serial, local, ray and shards, {level}", partial(carried.engines_agree, level=level)
 
 
 def carry_out(proof: Proof) -> Figures:
@@ -55,10 +70,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10, help="of each checkpoint")
     parser.add_argument("--slow-kills", type=int, default=50, help="of the oracle")
+    parser.add_argument("--sweep-kills", type=int, default=50, help="of the sweep of checkpoints")
     asked = parser.parse_args()
     document: dict[str, object] = provenance("benchmarks/prove.py", WRITTEN)
     results: dict[str, Figures] = {}
-    for name, proof in proofs(asked.kills, asked.slow_kills):
+    for name, proof in proofs(asked.kills, asked.slow_kills, asked.sweep_kills):
         results[name] = carry_out(proof)
         print(
             f"{'passed' if results[name]['passed'] else 'FAILED'}  {name}: {_told(results[name])}", flush=True

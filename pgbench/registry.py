@@ -91,6 +91,17 @@ def load_backend(name: str) -> EngineFactory:
     return factory
 
 
+def load_peek(name: str) -> EngineFactory:
+    """The same, for looking ahead: the function `peek` beside it, which fetches no weights, if there is one.
+
+    Raises UsageError as `load_backend` does.
+    """
+    factory = load_backend(name)
+    entry = _entry("backend", name)
+    peek: object = getattr(sys.modules[entry.module], "peek", None)
+    return peek if callable(peek) else factory
+
+
 def task_digest(name_or_path: str) -> str:
     """sha256 of the source file that a task is read from: 64 hex digits.
 

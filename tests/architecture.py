@@ -17,10 +17,12 @@ Rule: TypeAlias = Callable[[str, str], Iterator[str]]
 
 BY_FLOOR = {
     "ground": "types records errors profiles keys",
-    "parts": "metrics stats registry sources submissions sweep plan tally durable store published backends",
-    "work": "runner batch report check nes demo fetch inspection evaluate_modules",
+    "parts": "metrics stats power registry sources submissions recipe specs plan tally durable lines"
+    " holders locks samples store published backends",
+    "work": "runner batch witness report check nes demo fetch inspection evaluate_modules sweeping frame"
+    " flips concluding merging reuse rescore",
     "placement": "engines",
-    "roof": "cli __init__ __main__",
+    "roof": "cli face __init__ __main__",
 }
 FLOOR_NAMES = tuple(BY_FLOOR)
 FLOORS = {room: floor for floor, rooms in enumerate(BY_FLOOR.values()) for room in rooms.split()}
@@ -28,7 +30,7 @@ A_TASK_MAY_IMPORT = {*BY_FLOOR["ground"].split(), "metrics", "sources", "submiss
 ENGINE = set("accelerate bitsandbytes optimum peft torch torchao transformers".split())
 HEAVY = ENGINE | set("PIL datasets evaluate matplotlib numpy pandas pyarrow scipy statsmodels".split())
 PICKLES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
-PURE = re.compile(r"pgbench/(metrics/.*|stats|sweep|plan|check|report/table)\.py")
+PURE = re.compile(r"pgbench/(metrics/.*|stats|power|specs|plan|check|report/table)\.py")
 IMPURE = set("io logging os pathlib shutil socket subprocess sys tempfile time urllib".split())
 PRINTS = re.compile(r"pgbench/(cli/.*|cli\.py|__main__\.py|demo/train\.py)")
 ENGINE_DOOR = re.compile(r"pgbench/(backends/.*|demo/train\.py)")
@@ -195,7 +197,7 @@ def no_face(path: str, text: str) -> Iterator[str]:
 
 
 def pure(path: str, text: str) -> Iterator[str]:
-    """Metrics, statistics, sweeps, plans, gates and tables touch no disk, clock or terminal."""
+    """Metrics, statistics, specs, plans, gates and tables touch no disk, clock or terminal."""
     if not PURE.fullmatch(path):
         return
     for line, name, _ in imports(path, text):

@@ -106,7 +106,7 @@ BROKEN = [
     (rules.no_face, "pgbench/registry.py", "import tasks.textvqa", "in the repository only"),
     (rules.pure, "pgbench/metrics/vqa.py", IN_F + "from pathlib import Path", "imports pathlib"),
     (rules.pure, "pgbench/stats.py", "import time", "imports time"),
-    (rules.pure, "pgbench/sweep.py", IN_F + "open('x')", "calls open"),
+    (rules.pure, "pgbench/specs.py", IN_F + "open('x')", "calls open"),
     (rules.pure, "pgbench/plan.py", IN_F + "print(1)", "calls print"),
     (rules.pure, "pgbench/check.py", IN_F + "datetime.datetime.now(tz)", "calls datetime.datetime.now"),
     (rules.pure, "pgbench/report/table.py", "import os", "imports os"),
@@ -231,13 +231,13 @@ def test_no_circles() -> None:
     assert rules.circles(HOUSE) == []
     planted = {
         "pgbench/store.py": "from pgbench import plan",
-        "pgbench/plan.py": "import pgbench.sweep",
-        "pgbench/sweep.py": "from pgbench.store import read",
+        "pgbench/plan.py": "import pgbench.specs",
+        "pgbench/specs.py": "from pgbench.store import read",
     }
-    assert rules.circles(planted) == [["pgbench.plan", "pgbench.sweep", "pgbench.store", "pgbench.plan"]]
-    typed = {"pgbench/sweep.py": "if TYPE_CHECKING:\n    from pgbench.store import read"}
+    assert rules.circles(planted) == [["pgbench.plan", "pgbench.specs", "pgbench.store", "pgbench.plan"]]
+    typed = {"pgbench/specs.py": "if TYPE_CHECKING:\n    from pgbench.store import read"}
     assert len(rules.circles(planted | typed)) == 1, "a circle of types is a circle"
-    assert rules.circles(planted | {"pgbench/sweep.py": IN_F + "import pgbench.store"}) == []
+    assert rules.circles(planted | {"pgbench/specs.py": IN_F + "import pgbench.store"}) == []
 
 
 def test_functions_are_short() -> None:

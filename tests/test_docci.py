@@ -17,7 +17,7 @@ from pgbench_tasks.docci import TASK
 
 from pgbench.cli import invoke
 from pgbench.errors import DataError, UsageError
-from pgbench.store import read_lines
+from pgbench.samples import read_lines
 from pgbench.types import DataRequest, Dataset, Kind, Profile, Sample
 
 

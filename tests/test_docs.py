@@ -12,15 +12,31 @@ from pgbench.cli import invoke
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMANDS = ("run", "tasks", "show", "data", "fetch", "score", "submit", "published", "nes")
+COMMANDS = (
+    "run",
+    "tasks",
+    "show",
+    "data",
+    "fetch",
+    "score",
+    "submit",
+    "published",
+    "nes",
+    "rescore",
+    "sweep",
+    "status",
+    "merge",
+    "plan",
+)
 TO_COME = {"check"}  # named in the table of exit codes
 OTHERS = {"--help", "--editable"}  # of pgbench itself, of pip
+CLUSTERS = set("--head --port --generate --parsable --dependency --wrap".split())  # of ray, of sbatch
 
 
 @pytest.fixture
 def flags(capsys: pytest.CaptureFixture[str]) -> set[str]:
     """Every flag of every command, as its help prints it."""
-    found = set(OTHERS)
+    found = OTHERS | CLUSTERS
     nested = [["data", "check"], *(["nes", name] for name in ("sheet", "score", "judge"))]
     for command in ([], *nested, *([name] for name in COMMANDS)):
         assert invoke([*command, "--help"]) == 0
@@ -30,7 +46,8 @@ def flags(capsys: pytest.CaptureFixture[str]) -> set[str]:
 
 def code(page: Path) -> str:
     """The fenced and the inline code of a page."""
-    return "\n".join(re.findall(r"```.*?```|`[^`\n]+`", page.read_text(encoding="utf-8"), flags=re.DOTALL))
+    text = re.sub(r"(?m)^#SBATCH .*$", "", page.read_text(encoding="utf-8"))
+    return "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, flags=re.DOTALL))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -25,7 +25,7 @@ import vqav2_layout
 
 from pgbench.cli import invoke
 from pgbench.registry import load_task, task_names
-from pgbench.store import read_lines
+from pgbench.samples import read_lines
 
 
 @dataclass(frozen=True, slots=True)

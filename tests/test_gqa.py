@@ -15,9 +15,9 @@ from hub_server import HubServer
 from pgbench_tasks.gqa import SPLITS, TASK, gold, prompt
 from pgbench_tasks.vqav2 import TASK as VQAV2
 
-from pgbench.cli.choices import split
 from pgbench.errors import DataError, UsageError
 from pgbench.metrics.scoring import score
+from pgbench.sweeping.choices import split
 from pgbench.types import DataRequest, Dataset, Profile, Sample
 
 FILE = "testdev_balanced_questions"

@@ -23,9 +23,10 @@ from scienceqa_layout import (
     record,
 )
 
-from pgbench.cli import choices, invoke
+from pgbench.cli import invoke
 from pgbench.errors import DataError, UsageError
-from pgbench.store import read_lines
+from pgbench.samples import read_lines
+from pgbench.sweeping import choices
 from pgbench.types import DataRequest, Dataset, Profile, Sample
 
 PALIGEMMA = Profile("ft", "paligemma")

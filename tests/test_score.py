@@ -25,7 +25,8 @@ from pgbench.errors import DataError
 from pgbench.metrics.pope import SETTINGS
 from pgbench.records import essence
 from pgbench.registry import load_task
-from pgbench.store import read_lines, read_record
+from pgbench.samples import read_lines
+from pgbench.store import read_record
 from pgbench.submissions.read import read_files, surplus_note, whole_ids
 from pgbench.types import DataRequest, Sample
 

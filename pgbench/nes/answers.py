@@ -12,7 +12,8 @@ from typing import TypeAlias
 from pgbench.errors import StoreError, UsageError
 from pgbench.keys import json_key
 from pgbench.records import RunRecord, SampleLine
-from pgbench.store import read_lines, read_record
+from pgbench.samples import read_lines
+from pgbench.store import read_record
 
 Splitter: TypeAlias = Callable[[str], Sequence[str]]  # a caption -> its sentences
 

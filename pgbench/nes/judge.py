@@ -17,7 +17,7 @@ from pgbench.keys import json_key
 from pgbench.nes.answers import Caption, Captions, Splitter, characters, cluster
 from pgbench.nes.score import Share, share
 from pgbench.records import SampleLine
-from pgbench.sweep import file_name
+from pgbench.specs import file_name
 
 SCHEMA = 1
 CAVEAT = (

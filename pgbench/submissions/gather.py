@@ -9,7 +9,8 @@ from typing import Any
 
 from pgbench.errors import DataError, StoreError, UsageError
 from pgbench.records import RunRecord
-from pgbench.store import differences, plain, read_lines, read_record
+from pgbench.samples import read_lines
+from pgbench.store import differences, plain, read_record
 from pgbench.types import Dataset, Sample
 
 SHOWN = 10  # ids listed in a refusal
