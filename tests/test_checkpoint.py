@@ -63,6 +63,72 @@ def test_a_folder_is_a_checkpoint_named_after_it(family: Any, tmp_path: Path) ->
     assert len(found.revision or "") == 64
 
 
+def edited_in_place(folder: Path) -> None:
+    """Other weights in the same file."""
+    path = folder / "model.safetensors"
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(bytes(1000))
+
+
+def replaced(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    other = path.with_suffix(".new")
+    other.write_bytes(path.read_bytes()[:-1000] + bytes(1000))
+    other.replace(path)
+
+
+def more(folder: Path) -> None:
+    (folder / "added_tokens.json").write_text("{}")
+
+
+@pytest.mark.parametrize("change", [edited_in_place, replaced, more])
+def test_what_changes_between_opening_and_loading_is_refused(change: Spoil, copy: Path) -> None:
+    """Its answers would go by the revision of other weights."""
+    opened = engine(ModelRequest(model=str(copy), dtype="float32"))
+    change(copy)
+    with pytest.raises(CheckpointError, match="have changed since they were opened; run again"):
+        opened.load()
+
+
+def test_what_changes_while_its_revision_is_told_is_refused(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pgbench.backends.paligemma import checkpoint
+
+    chunks = checkpoint._chunks
+
+    def slow(path: Path) -> Iterator[bytes]:
+        yield from chunks(path)
+        edited_in_place(copy)
+
+    monkeypatch.setattr(checkpoint, "_chunks", slow)
+    assert "have changed since they were opened" in str(refused(copy))
+
+
+def test_what_takes_the_place_of_loaded_files_does_no_harm(copy: Path) -> None:
+    """A trainer deletes old checkpoints; what is loaded keeps the file that it was loaded from."""
+    loaded = engine(ModelRequest(model=str(copy), dtype="float32")).load()
+    batch = [loaded.prepare(tiny.question(0))]
+    before = loaded.generate(batch)
+    replaced(copy)  # the old file is what is loaded
+    assert loaded.generate(batch) == before
+    copy.rename(copy.with_name("elsewhere"))
+    assert loaded.generate(batch) == before
+    loaded.close()
+
+
+def test_an_edit_under_a_loaded_model_is_refused(copy: Path) -> None:
+    """In its own dtype a model on a CPU reads its file as long as it lives."""
+    loaded = engine(ModelRequest(model=str(copy), dtype="bfloat16")).load()
+    batch = [loaded.prepare(tiny.question(0))]
+    loaded.generate(batch)
+    edited_in_place(copy)
+    with pytest.raises(CheckpointError, match="was edited while it was in use; run again"):
+        loaded.generate(batch)
+    loaded.close()
+
+
 def test_equal_content_is_an_equal_revision(original: Path, copy: Path) -> None:
     before = known(original).revision
     assert known(copy).revision == before
@@ -298,3 +364,18 @@ def test_a_repository_of_pickles_is_refused(hub: HubServer) -> None:
     (hub.root / "models" / REPO / "main" / "model.safetensors").unlink()
     assert "pgbench loads safetensors only" in str(refused(REPO))
     assert "pytorch_model.bin" not in fetched(hub)
+
+
+@pytest.mark.parametrize(
+    ("weight_map", "said"),
+    [
+        ({"a": "sub/model.safetensors"}, "names sub/model.safetensors, outside its folder"),
+        ({"a": "../other.safetensors"}, "outside its folder"),
+        ({"a": 1}, "outside its folder"),
+        (None, "is no index of weights"),
+    ],
+)
+def test_weights_that_the_hash_would_not_cover_are_refused(copy: Path, weight_map: object, said: str) -> None:
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(CheckpointError, match=said):
+        known(copy)

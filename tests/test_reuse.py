@@ -38,6 +38,12 @@ SIMPLE = replace(TASK, metrics=(ACCURACY,))
 FIRST, ALL = 16, 24  # samples of the cell that was there before, and of the one that follows
 
 
+@pytest.fixture(autouse=True)
+def any_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stacks below name versions that are not installed."""
+    monkeypatch.setattr("pgbench.concluding.JUDGES", ())
+
+
 @dataclass
 class Keyed(Fake):
     """Answers what its requests' keys say, which name what the real engine's name."""
@@ -595,7 +601,13 @@ def test_the_real_key_leaves_out_what_only_names(model: Any) -> None:
     assert key_of(model, renamed) == key_of(model)
 
 
-@pytest.mark.parametrize("setting", ["ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "NVIDIA_TF32_OVERRIDE"),
+        *("DNNL_DEFAULT_FPMATH_MODE", "TORCH_MKLDNN_MATMUL_MIN_SIZE", "OPENBLAS_CORETYPE"),
+    ],
+)
 def test_the_real_key_names_settings_of_kernels(
     setting: str, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -610,6 +622,22 @@ def test_the_real_key_names_the_processor(model: Any, monkeypatch: pytest.Monkey
     plain = key_of(model)
     assert machine._processor().strip()
     monkeypatch.setattr(machine, "_processor", lambda: "another one")
+    assert key_of(model) != plain
+
+
+def test_the_real_key_names_what_decodes_pictures(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import features
+
+    plain = key_of(model)
+    monkeypatch.setattr(features, "version", lambda name: "another one")
+    assert key_of(model) != plain
+
+
+def test_the_real_key_names_the_build(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    plain = key_of(model)
+    monkeypatch.setattr(torch.__config__, "show", lambda: "built with OpenBLAS")
     assert key_of(model) != plain
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgbench.backends import Backend, Engine
-from pgbench.backends.paligemma.checkpoint import look_at, read_object, resolve
+from pgbench.backends.paligemma.checkpoint import Files, look_at, read_object, resolve
 from pgbench.backends.paligemma.size import size_of
 from pgbench.errors import UsageError
 from pgbench.types import ModelRequest
@@ -28,9 +28,10 @@ def engine(request: ModelRequest) -> Engine:
     """
     _check(request)
     checkpoint, folder = resolve(request)
+    opened = Files.of(folder)
     return Engine(
         checkpoint,
-        lambda: _load(checkpoint, folder, request),
+        lambda: _load(checkpoint, opened, request),
         _imports,
         reusable=True,
         size=lambda: _size(checkpoint, folder),
@@ -70,8 +71,10 @@ def _imports() -> None:
     from pgbench.backends.paligemma import generate, load  # noqa: F401 - seconds, at their first import
 
 
-def _load(checkpoint: Checkpoint, folder: Path, request: ModelRequest) -> Backend:
+def _load(checkpoint: Checkpoint, opened: Files, request: ModelRequest) -> Backend:
     from pgbench.backends.paligemma.generate import PaliGemma
     from pgbench.backends.paligemma.load import load
 
-    return PaliGemma(checkpoint, load(checkpoint, folder, request))
+    loaded = load(checkpoint, opened.folder, request)
+    opened.require_same(checkpoint.id)  # its revision names what was there then
+    return PaliGemma(checkpoint, loaded, opened)

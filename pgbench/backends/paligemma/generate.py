@@ -14,6 +14,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 
 from pgbench.backends import process_peak, start_process_peak
 from pgbench.backends.identity import answering, request_key
+from pgbench.backends.paligemma.checkpoint import Files
 from pgbench.backends.paligemma.load import Loaded
 from pgbench.backends.paligemma.machine import machine
 from pgbench.errors import CheckpointError, SampleError, UsageError, told
@@ -62,8 +63,9 @@ class FiniteRows:
 class PaliGemma:
     """A loaded checkpoint behind the Backend protocol."""
 
-    def __init__(self, checkpoint: Checkpoint, loaded: Loaded) -> None:
-        self._loaded = loaded
+    def __init__(self, checkpoint: Checkpoint, loaded: Loaded, opened: Files | None = None) -> None:
+        """`opened`: the files that the checkpoint's revision names."""
+        self._loaded, self._opened, self._name = loaded, opened, checkpoint.id
         self._tokenizer = loaded.processor.tokenizer
         self._lock = threading.Lock()  # a fast tokenizer refuses two callers: "Already borrowed"
         self._stop = _stop_ids(loaded.model)
@@ -133,6 +135,8 @@ class PaliGemma:
             ) from error
         finally:
             hook.remove()
+        if self._opened:
+            self._opened.require_unedited(self._name)
         answers = output[:, inputs["input_ids"].shape[1] :].tolist()
         return [
             self._reply(prepared, ids, bool(finite))

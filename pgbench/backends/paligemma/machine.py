@@ -11,19 +11,24 @@ import platform
 from pathlib import Path
 
 import torch
+from PIL import features
 
-_SETTINGS = (  # read by torch, oneDNN, MKL, cuBLAS and bitsandbytes
-    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE"),
-    *("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG"),
-    *("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "TORCH_BLAS_PREFER_CUBLASLT", "BNB_CUDA_VERSION"),
+# How names of environment variables begin that these libraries read: torch, oneDNN (which knows all of its
+# own by two names), MKL, OpenBLAS, FBGEMM, cuBLAS, cuDNN and bitsandbytes. Some are harmless; new ones come.
+_SETTINGS = (
+    *("ATEN_", "TORCH_", "DISABLE_ADDMM", "ONEDNN_", "DNNL_", "MKL_", "OPENBLAS_", "FBGEMM_"),
+    *("CUBLAS", "CUDNN_", "NVIDIA_TF32", "BNB_"),
 )
+_DECODERS = ("jpg", "libjpeg_turbo", "jpg_2000", "webp", "libtiff", "avif")  # one Pillow is built with many
 
 
 def machine(device: torch.device) -> dict[str, object]:
     """The processor, where it computes, and switches of libraries."""
     return {
         "processor": _processor() if device.type == "cpu" else "",
-        "settings": {name: os.environ[name] for name in _SETTINGS if name in os.environ},
+        "settings": {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)},
+        "build": torch.__config__.show(),  # one version is built with MKL and with OpenBLAS
+        "decoders": {name: features.version(name) for name in _DECODERS},
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "benchmark": torch.backends.cudnn.benchmark,
         "mkldnn": torch.backends.mkldnn.enabled,
