@@ -64,11 +64,9 @@ def conclude(
 ) -> RunRecord:
     """Score a run of which every batch is there, and write its record.
 
-    Raises RunStopped where the record cannot be made or written: all answers are kept then; ResumeError where
-    what scores now is not what scored when the answers were given.
+    Raises RunStopped where the record cannot be made or written: all answers are kept then.
     """
     stack = store.read_stack(folder)
-    _require_same_judges(cell, folder, stack)
     tally = Tally(cell.task)
     positions = (position for batch in planned for position in batch)
     for position, line in zip(positions, answers.lines(), strict=True):
@@ -83,7 +81,12 @@ def conclude(
     return record
 
 
-def _require_same_judges(cell: Cell, folder: Path, stack: Stack) -> None:
+def require_same_judges(cell: Cell, folder: Path) -> None:
+    """For a run whose stack no backend was compared with in this process.
+
+    Raises ResumeError where what scores now is not what scored when the answers were given.
+    """
+    stack = store.read_stack(folder)
     current = {"task": cell.task_digest, **versions()}
     judges = {name: found for name in JUDGES if (found := stack.versions.get(name)) is not None}
     changed = list(store.differences(judges, {name: current[name] for name in judges}, "stack.versions"))

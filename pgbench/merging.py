@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import Literal, TypeAlias
 from pgbench import store
 from pgbench.backends import Backend, Engine
 from pgbench.batch import Cell
-from pgbench.concluding import conclude, now
+from pgbench.concluding import conclude, now, require_same_judges
 from pgbench.durable import exists, write_pieces
 from pgbench.errors import DataError, PgbenchError, StoreError, UsageError
+from pgbench.holders import lock_of
+from pgbench.locks import Lock
+from pgbench.plan import WHOLE
 from pgbench.records import RunRecord
 from pgbench.runner import Plan, plan_of
-from pgbench.samples import Answers, files_of
+from pgbench.samples import Answers, files_of, shard_of
 from pgbench.sweeping import reopening
 from pgbench.types import RunSpec
 
@@ -71,23 +75,31 @@ def _merge(parts: Sequence[Path], out: Path, data: Sequence[str], files: Mapping
     try:
         spec, _ = store.read_begun(folder)
         folder = store.folder_of(out, spec)
-        for part in parts:
-            if not (folder.exists() and part.samefile(folder)):
-                _gather(part, folder)
-        if (record := store.read_record(folder)) is not None:
+        others = [part for part in parts if not (folder.exists() and part.samefile(folder))]
+        if not others and (record := store.read_record(folder)) is not None:
             return Merged(folder, "done", record=record)
-        return _concluded(*_reopened(spec, out, data, files))
+        with contextlib.ExitStack() as held:
+            held.enter_context(Lock(folder / lock_of(WHOLE)))  # against another merge, and a run of it all
+            for part in others:
+                _gather(part, folder)
+            if (record := store.read_record(folder)) is not None:
+                return Merged(folder, "done", record=record)
+            return _concluded(*_reopened(spec, out, data, files), held)
     except PgbenchError as error:
         return Merged(folder, "refused", str(error))
     except OSError as error:
         return Merged(folder, "refused", f"{error.strerror}: {error.filename or folder}")
 
 
-def _concluded(cell: Cell, plan: Plan) -> Merged:
+def _concluded(cell: Cell, plan: Plan, held: contextlib.ExitStack) -> Merged:
     started = store.begin(plan.folder, cell.spec, plan.data, now())
     answers = Answers.of(plan.folder, plan.sizes)
     if missing := answers.missing(range(len(plan.planned))):
         return Merged(plan.folder, "missing", _lacking(missing, len(plan.planned), plan.folder))
+    for path in files_of(plan.folder):  # a shard's last word is what it cost, after its last answer
+        if (shard := shard_of(path)) != WHOLE:
+            held.enter_context(Lock(plan.folder / lock_of(shard)))
+    require_same_judges(cell, plan.folder)
     record = conclude(cell, plan.folder, plan.planned, answers, plan.data, started)
     return Merged(plan.folder, "merged", record=record)
 
@@ -126,11 +138,22 @@ def _gather(part: Path, folder: Path) -> None:
     if exists(folder / "spec.json"):
         store.require_same_stack(folder, part)
     names = [path.name for path in files_of(part)]
+    own = {path.name for path in files_of(folder)}.difference(names)
     names += sorted(path.name for path in part.glob("session-*-of-*.json"))
-    for name in ("spec.json", "stack.json", *names, "record.json"):
+    names += [] if own else ["record.json"]  # a record is of the answers that lie beside it
+    done = exists(folder / "record.json")
+    for name in ("spec.json", "stack.json", *names):
         source, target = part / name, folder / name
-        if exists(source) and not _holds(target, source):
-            write_pieces(target, _pieces(source))
+        if exists(source) and not _holds(target, source) and not done:
+            with _unwritten(target):
+                write_pieces(target, _pieces(source))
+
+
+def _unwritten(target: Path) -> contextlib.AbstractContextManager[object]:
+    """Around what takes the place of a file: nobody else may be writing that. Raises RunLocked."""
+    if not target.name.startswith("samples-") or (shard := shard_of(target)) == WHOLE:
+        return contextlib.nullcontext()  # the lock of the whole run is held
+    return Lock(target.with_name(lock_of(shard)))
 
 
 def _holds(target: Path, source: Path) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 from pgbench import reuse, store
 from pgbench.backends import Backend
 from pgbench.batch import Cell, Ready, answer, askable, prepare, warm_up
-from pgbench.concluding import conclude, data_of, now, require_same
+from pgbench.concluding import conclude, data_of, now, require_same, require_same_judges
 from pgbench.errors import PgbenchError, ResumeError, RunStopped
 from pgbench.keys import image_key
 from pgbench.plan import WHOLE, Shard, batches, select
@@ -146,6 +146,8 @@ def _fill(cell: Cell, plan: Plan, samples: Samples, shard: Shard, progress: Prog
     done = total - sum(len(plan.planned[batch]) for batch in pending)
     progress(done, total)
     if not pending:
+        if samples.answers.done:  # a shard may have no batch at all
+            require_same_judges(cell, plan.folder)
         return
     cell.engine.imports()
     kept = cell.engine.kept()

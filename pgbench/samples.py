@@ -37,6 +37,12 @@ def name_of(shard: Shard) -> str:
     return f"samples-{shard.index}-of-{shard.count}.jsonl"
 
 
+def shard_of(path: Path) -> Shard:
+    """Whose file it is, as `files_of` gives them."""
+    match = _FILE.fullmatch(path.name)
+    return Shard(int(match[1]), int(match[2])) if match else WHOLE
+
+
 SAMPLES = name_of(WHOLE)
 
 
@@ -278,7 +284,7 @@ def read_lines(folder: Path) -> Iterator[SampleLine]:
 
 def _places(path: Path) -> Iterator[tuple[int, int, int]]:
     """Batch, first byte and number of lines of each complete batch of a file."""
-    position = start = count = 0
+    position = start = count = batch = 0
     with path.open("rb") as lines:
         for number, raw in enumerate(lines, start=1):
             if not raw.endswith(b"\n"):
@@ -286,7 +292,9 @@ def _places(path: Path) -> Iterator[tuple[int, int, int]]:
             place = _PLACE.search(raw)
             if place is None:
                 raise StoreError(f"{path}, line {number} is not an answer of pgbench; restore the file")
-            position, count = position + len(raw), count + 1
+            if count and int(place[1]) != batch:
+                raise StoreError(f"{path}, line {number}: batch {batch} before it is not whole; restore it")
+            batch, position, count = int(place[1]), position + len(raw), count + 1
             if count == int(place[2]):
-                yield int(place[1]), start, count
+                yield batch, start, count
                 start, count = position, 0

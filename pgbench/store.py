@@ -97,7 +97,10 @@ def read_begun(folder: Path) -> tuple[RunSpec, Data]:
 def require_same_stack(folder: Path, other: Path) -> None:
     """Raises ResumeError where two parts of one run were answered by different stacks, or on other data."""
     for name in ("spec", "stack"):
-        one, two = read_json(folder / f"{name}.json"), read_json(other / f"{name}.json")
+        paths = folder / f"{name}.json", other / f"{name}.json"
+        if name == "stack" and not all(map(exists, paths)):
+            continue  # a shard without a batch of its own, or one that was stopped while it loaded
+        one, two = map(read_json, paths)
         if name == "spec":
             one, two = ({part: document[part] for part in ("spec", "data")} for document in (one, two))
         if found := list(differences(one, two, name)):
@@ -121,7 +124,8 @@ def discard(folder: Path, shard: Shard) -> None:
         own = [folder / name_of(shard)], [folder / lock_of(shard)]
         if (files_of(folder), locks_of(folder)) != own or _has_answers(folder):
             return  # another shard has begun
-        for name in ("spec.json", "stack.json", name_of(shard), lock_of(shard)):  # the lock last: it is ours
+        names = ("spec.json", "stack.json", _session(shard), name_of(shard))
+        for name in (*names, lock_of(shard)):  # the lock last: it is ours
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
         folder.parent.rmdir()

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from pgbench import store
 from pgbench.cli import invoke
 from pgbench.errors import ResumeError, StoreError, UsageError
-from pgbench.plan import Shard
+from pgbench.holders import lock_of
+from pgbench.locks import Lock
+from pgbench.plan import WHOLE, Shard
 from pgbench.records import essence
 from pgbench.runner import answer_part, run
 from pgbench.samples import SAMPLES, files_of, read_lines
@@ -252,3 +254,41 @@ def test_every_cell_of_a_sweep_in_shards(tmp_path: Path, capsys: Capture) -> Non
     assert ran(*words, "--shard", "1/2") == 0
     assert "1 of 1 cells done (1 of them before)" in capsys.readouterr().out
     assert ran(*words, "--shard", "1/2", "--engine", "local") == 2
+
+
+def test_shards_without_a_batch_of_their_own_are_merged_too(tmp_path: Path) -> None:
+    outs = shards(tmp_path, 12, apart=True)  # of ten batches
+    assert ran("merge", *outs, "--out", tmp_path / "all") == 0
+    assert ran("merge", *reversed(outs), "--out", tmp_path / "again") == 0
+
+
+@pytest.mark.parametrize("held", [WHOLE, Shard(1, 2)], ids=["a run or a merge", "a shard"])
+def test_what_is_being_written_is_not_merged(tmp_path: Path, capsys: Capture, held: Shard) -> None:
+    one, two = shards(tmp_path, 2, apart=True)
+    assert ran("merge", one) == 3
+    target = next(one.rglob("spec.json")).parent
+    lines = next(two.rglob("samples-*")).read_bytes().splitlines(keepends=True)
+    (target / "samples-1-of-2.jsonl").write_bytes(b"".join(lines[:4]))  # the shard goes on
+    before = {path.name: path.stat().st_ino for path in files_of(target)}
+    with Lock(target / lock_of(held)):
+        assert ran("merge", one, two) == 3
+        assert "another process is writing it" in capsys.readouterr().err
+    assert before == {path.name: path.stat().st_ino for path in files_of(target)}
+    assert not list(tmp_path.rglob("record.json"))
+    assert ran("merge", one, two) == 0
+    assert not [path for path in target.iterdir() if path.name.startswith(".")]
+
+
+def test_a_record_is_of_the_answers_beside_it(tmp_path: Path) -> None:
+    """Answers of another writer would be read in their place."""
+    done, part = tmp_path / "done", tmp_path / "part"
+    shards(done, 2, apart=False)
+    assert ran("merge", done) == 0
+    record = run_in(done) / "record.json"
+    record.write_text(record.read_text().replace('"started": "2', '"started": "1'))
+    shards(part, 1, apart=False)
+    before = [path.name for path in files_of(record.parent)]
+    assert ran("merge", done, part) == 0
+    assert [path.name for path in files_of(record.parent)] == before
+    assert ran("merge", part, done) == 0
+    assert '"started": "2' in (run_in(part) / "record.json").read_text()

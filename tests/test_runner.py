@@ -132,6 +132,17 @@ def by_hand(half: str | None) -> dict[str, float]:
     }
 
 
+def test_values_of_groups_that_are_numbers_stand_in_their_order(tmp_path: Path) -> None:
+    """Whatever their length: data may name a group by more digits than Python makes a number of."""
+    values = ["10", "9", "1" * 5_000, "none"]
+    samples = [
+        dataclasses.replace(one, groups={"n": values[number % 4]})
+        for number, one in enumerate(make_samples(8))
+    ]
+    record = run(make_cell(samples, Fake()), tmp_path).record
+    assert list(record.groups["n"]) == ["1" * 5_000, "none", "9", "10"]
+
+
 def test_pairs_across_batches_and_f1_and_groups_come_through(tmp_path: Path) -> None:
     spec = dataclasses.replace(SPEC, batch=3)
     outcome = run(make_cell(SAMPLES, Fake(refused=REFUSED, broken=BROKEN), spec=spec), tmp_path)

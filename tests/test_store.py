@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fakes import SPEC
+from fakes import SPEC, Fake, make_cell, make_samples
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +32,7 @@ from pgbench.records import (
     Score,
     Stack,
 )
+from pgbench.runner import run
 from pgbench.samples import SAMPLES, Samples, read_lines
 
 STRANGE = "路口的标志 \u2028\u2029\x85 \ud800 caf\udce9 \x00\x1b[2J \\n \"'\n\r\t \U0001f600"
@@ -174,6 +175,16 @@ def test_reading_says_which_line_is_foreign(tmp_path: Path) -> None:
     assert list(read_lines(tmp_path / "nowhere")) == []
 
 
+@pytest.mark.parametrize("lost", range(4))
+def test_a_batch_that_lacks_a_line_is_not_read_over(tmp_path: Path, lost: int) -> None:
+    """Else its line and the next batch's first would pass for a batch, and an answer would go missing."""
+    lines = written(tmp_path).splitlines(keepends=True)
+    del lines[lost]
+    (tmp_path / SAMPLES).write_bytes(b"".join(lines))
+    with pytest.raises(StoreError, match=rf"batch {lost // 2} before it is not whole; restore it"):
+        list(read_lines(tmp_path))
+
+
 def half(file: int, data: bytes, *, write: Callable[[int, bytes], int] = os.write) -> int:
     return write(file, data[: len(data) // 2])
 
@@ -223,6 +234,20 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         pass
     with pytest.raises(StoreError, match=r"cannot write .*: Not a directory"):
         durable.write_json(tmp_path / "file" / "run" / "spec.json", {})
+
+
+def test_a_disk_that_is_full_from_the_first_answer_leaves_no_costs_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are those of a stack that is gone, and would be told as another one's."""
+
+    def refused(*_: object) -> None:
+        raise StoreError("cannot write it: No space left on device")
+
+    monkeypatch.setattr(Samples, "append", refused)
+    with pytest.raises(StoreError, match="No space left"):
+        run(make_cell(make_samples(4), Fake()), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("old", [None, b'{"old": 1}\n'], ids=["new", "there"])
