@@ -12,12 +12,14 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,12 +28,12 @@ from kills import SLOW_FAILURES, SLOW_TASK
 from pgbench import store
 from pgbench.backends import Engine
 from pgbench.engines import ray as engine
-from pgbench.engines import ray_cell
+from pgbench.engines import ray_cell, ray_cluster
 from pgbench.engines.ray_board import Board, Open
 from pgbench.engines.ray_cluster import joined, why
 from pgbench.engines.ray_dispatch import Crew, Dispatch, Event, Need
 from pgbench.engines.ray_worker import Begun, Worker, read
-from pgbench.errors import StoreError, UsageError
+from pgbench.errors import RunStopped, StoreError, UsageError
 from pgbench.plan import WHOLE
 from pgbench.recipe.asked import AskedCell
 from pgbench.records import Stack, essence
@@ -451,6 +453,40 @@ def test_a_full_disk_fails_the_cell_and_says_what_is_kept(
     assert found.cells[0].reason.startswith("cannot write it: No space left on device; 32 of 200 answers")
 
 
+def test_a_cluster_that_has_gone_ends_the_sweep_and_the_same_call_goes_on(tmp_path: Path) -> None:
+    class Cut(Here):
+        def events(self, seconds: float) -> list[Event]:
+            if len(self.units) > 3:
+                raise RunStopped("the Ray head of the cluster has gone")
+            return super().events(seconds)
+
+    cells = [slow(tmp_path)]
+    found = swept(cells, tmp_path / "out", Cut())
+    assert found.stopped == "the Ray head of the cluster has gone"
+    assert [cell.state for cell in found.cells] == ["stopped"]
+    assert results(swept(cells, tmp_path / "out", Here())) == serial(cells, tmp_path)
+
+
+@pytest.mark.parametrize(("end", "told"), [(0, "node of this machine"), (1, "head of the cluster")])
+def test_a_node_or_a_head_that_answers_no_more_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: int, told: str
+) -> None:
+    monkeypatch.setattr(ray_cluster, "_LOOK", 0.0)
+    path = str(tmp_path / "raylet")
+    with socket.socket(socket.AF_UNIX) as node, socket.create_server(("127.0.0.1", 0)) as head:
+        node.bind(path)
+        node.listen()
+        context = SimpleNamespace(get_node_id=lambda: "a", gcs_address=f"127.0.0.1:{head.getsockname()[1]}")
+        nodes = [{"NodeID": "b", "RayletSocketName": "/"}, {"NodeID": "a", "RayletSocketName": path}]
+        pulse = ray_cluster.Pulse(SimpleNamespace(get_runtime_context=lambda: context, nodes=lambda: nodes))
+        pulse.require()
+        (node, head)[end].close()
+        pulse.require()  # it may come back
+        monkeypatch.setattr(ray_cluster, "GONE", 0.0)
+        with pytest.raises(RunStopped, match=told):
+            pulse.require()
+
+
 def test_a_run_that_another_process_writes_is_left_to_it(tmp_path: Path) -> None:
     cells = [TEXTVQA, dataclasses.replace(TEXTVQA, seed=1)]
     done = work.sweep(cells[:1], tmp_path / "plan").cells[0]
@@ -636,11 +672,14 @@ def test_the_reason_of_a_death_is_one_line_without_a_machine() -> None:
 
 
 @pytest.fixture(scope="module")
-def ray() -> Iterator[Any]:
+def ray(no_network: None) -> Iterator[Any]:
     """One Ray with room for two workers, which the sweeps of this process join."""
     import ray
 
-    with joined(ray, None, 2):
+    with joined(ray, None, 2), pytest.MonkeyPatch.context() as patch:
+        own = ray.get_runtime_context().gcs_address.rpartition(":")[0]
+        guard: Any = socket.socket.connect  # of conftest; Ray is at this machine's own address
+        patch.setitem(guard.__globals__, "LOCAL", (*guard.__globals__["LOCAL"], own))
         yield ray
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from pgbench.engines.devices import THREADS, VISIBLE
 from pgbench.engines.ray_board import Board, Checkpoint, Open
-from pgbench.engines.ray_cluster import joined, why
+from pgbench.engines.ray_cluster import Pulse, joined, why
 from pgbench.engines.ray_dispatch import Crew, Dispatch, Event, Need
 from pgbench.engines.ray_worker import Worker
 from pgbench.errors import UsageError
@@ -113,6 +113,10 @@ class RayCrew(Crew):
         self._number = 0
 
     @functools.cached_property
+    def _pulse(self) -> Pulse:
+        return Pulse(self._ray)
+
+    @functools.cached_property
     def _ray(self) -> Any:
         import ray
 
@@ -158,6 +162,7 @@ class RayCrew(Crew):
         self._awaited[stream] = worker
 
     def events(self, seconds: float) -> list[Event]:
+        self._pulse.require()
         if not self._awaited:
             time.sleep(seconds)
             return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,6 @@ from pgbench.types import ModelRequest
 
 Checkpoint: TypeAlias = tuple[str, ModelRequest]  # a backend's name and what is asked of it
 Tell: TypeAlias = Callable[[Sequence[Told]], object]
-_LOCK_PATIENCE = 0.1  # seconds: whoever looks whether a run is locked holds its lock for an instant
 
 
 @dataclass(slots=True, eq=False)
@@ -97,11 +95,7 @@ class Board:
         # a GPU that only other machines have is no reason to refuse the cell here
         cell, _ = open_cell(replace(asked, model=replace(asked.model, device="auto")), self._loans.engine)
         self._set(number, seen(self._cells[number], cell, self._out))
-        try:
-            found = ray_cell.begin(cell, self._out)
-        except RunLocked:
-            time.sleep(_LOCK_PATIENCE)
-            found = ray_cell.begin(cell, self._out)
+        found = ray_cell.begin(cell, self._out)
         if isinstance(found, RunRecord):
             self._judge(number, found, already_done=True)
             return

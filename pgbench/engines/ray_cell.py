@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pgbench import store
 from pgbench.batch import Cell
-from pgbench.concluding import conclude, require_same
+from pgbench.concluding import conclude, require_same, require_same_judges
 from pgbench.engines.ray_worker import Begun, Failed, read
 from pgbench.errors import ResumeError, RunStopped, StoreError
 from pgbench.lines import parse
@@ -166,6 +166,7 @@ class RemoteCell:
     def conclude(self) -> RunRecord:
         """Make the record. Raises RunStopped where it cannot be made or written."""
         parts = (self.plan.folder, self.plan.planned, self._samples.answers, self.plan.data, self._started)
+        require_same_judges(self.cell, self.plan.folder)
         return conclude(self.cell, *parts)
 
     def close(self, error: BaseException | None = None) -> None:

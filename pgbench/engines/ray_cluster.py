@@ -11,15 +11,18 @@ import secrets
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from pgbench.engines.devices import usable_cores
-from pgbench.errors import UsageError
+from pgbench.errors import RunStopped, UsageError
 
 _STORE = 100 << 20  # bytes of shared memory of a Ray of our own; it takes 30 % of the machine otherwise
 _PATIENCE = 5.0  # seconds
 _LONGEST = 300  # characters of a reason that Ray gives
+_LOOK = 5.0  # seconds between looks at what this process is connected to
+GONE = 20.0  # seconds without an answer; Ray kills its drivers 60 after it lost the head of the cluster
 
 
 def why(error: Exception) -> str:
@@ -59,6 +62,46 @@ def joined(ray: Any, address: str | None, workers: int | None) -> Iterator[None]
         yield
     finally:
         ray.shutdown()
+
+
+class Pulse:
+    """Whether the node that this process belongs to, and the head of the cluster, are still there.
+
+    Ray (2.60) tells a driver of neither: it waits for messages that cannot come any more.
+    """
+
+    def __init__(self, ray: Any) -> None:
+        context = ray.get_runtime_context()
+        own = context.get_node_id()
+        host, _, port = context.gcs_address.rpartition(":")
+        self._ends: dict[str, str | tuple[str, int]] = {"head": (host.strip("[]"), int(port))}
+        if paths := [node["RayletSocketName"] for node in ray.nodes() if node["NodeID"] == own]:
+            self._ends["node"] = paths[0]
+        self._heard = dict.fromkeys(self._ends, time.monotonic())
+        self._next = 0.0
+
+    def require(self) -> None:
+        """Looks every few seconds. Raises RunStopped once one of them has not answered for `GONE`."""
+        if time.monotonic() < self._next:
+            return
+        for name, end in self._ends.items():
+            if _answers(end):
+                self._heard[name] = time.monotonic()
+            elif time.monotonic() - self._heard[name] > GONE:
+                whose = "of this machine" if name == "node" else "of the cluster"
+                raise RunStopped(f"the Ray {name} {whose} has gone")
+        self._next = time.monotonic() + _LOOK
+
+
+def _answers(end: str | tuple[str, int]) -> bool:
+    remote = socket.AF_INET6 if ":" in end[0] else socket.AF_INET
+    with socket.socket(socket.AF_UNIX if isinstance(end, str) else remote) as line:
+        line.settimeout(_PATIENCE)
+        try:
+            line.connect(end)
+        except OSError:
+            return False
+    return True
 
 
 def _require_answer(address: str) -> None:

@@ -59,7 +59,7 @@ class Crew(Protocol):
     def give(self, worker: int, job: bytes, numbers: Sequence[int]) -> None: ...
 
     def events(self, seconds: float) -> list[Event]:
-        """What happened, after waiting for so long at most."""
+        """What happened, after waiting for so long at most. Raises RunStopped where nothing can any more."""
         ...
 
     def dismiss(self, worker: int) -> None: ...
@@ -96,7 +96,7 @@ class Dispatch:
                 self._drain()
             if not self._board.is_over:  # the last answers may have come
                 stopped = self._stop.reason
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, RunStopped) as error:
             stopped = str(error) or "interrupted"
         finally:
             self._board.stop(stopped or "stopped by an error")
