@@ -153,7 +153,7 @@ def test_what_a_sweep_will_cost(
     monkeypatch.chdir(tmp_path)
     Path("sweep.yaml").write_text(SWEEP)
     found = asked(capsys, "sweep.yaml", "--out", "runs")
-    assert (found["cells"], found["to_run"], found["samples"], found["seconds"]) == (2, 2, 40, 0)
+    assert (found["cells"], found["to_run"], found["samples"], found["seconds"]) == (2, 2, 40, None)
     assert [one["checkpoint"] for one in found["unknown"]] == ["tiny-gemma", "tiny-gemma2"]
     assert not Path("runs").exists()
     seen = {"samples_per_second": 4.0, "load_seconds": 3.0}
@@ -163,6 +163,11 @@ def test_what_a_sweep_will_cost(
     assert [one["checkpoint"] for one in found["unknown"]] == ["tiny-gemma"]
     assert invoke(["plan", "sweep.yaml", "--out", "runs"]) == 0
     said = capsys.readouterr().out
+    assert [(one["checkpoint"], one["samples"], one["seconds"]) for one in found["checkpoints"]] == [
+        ("tiny-gemma", 20, None),
+        ("tiny-gemma2", 20, pytest.approx(8.0)),
+    ]
+    assert found["guessed"] == []
     assert "2 cells to run, 40 samples; about 8 s on one device, and 1 cell of unknown time" in said
     assert "time not known" in said
 
@@ -199,7 +204,8 @@ def test_an_impossible_cell_is_named(
 
 def test_a_sweep_is_planned_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "sweep.yaml").write_text(SWEEP)
-    assert "leave out the other flags" in refused(capsys, tmp_path / "sweep.yaml", "--drop", 1)
+    for flag, value in {"drop": 1, "power": 0.9, "deff": 2, "metric": "accuracy", "split": "val"}.items():
+        assert "leave out the other flags" in refused(capsys, tmp_path / "sweep.yaml", f"--{flag}", value)
     (tmp_path / "sweep.yaml").write_text("tasks: [textvqq]\ncheckpoints: [tiny-gemma]\n")
     assert invoke(["plan", str(tmp_path / "sweep.yaml")]) == 2
     assert "did you mean textvqa" in capsys.readouterr().err

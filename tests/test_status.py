@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ from pgbench.sweeping import state
 from pgbench.sweeping.live import looked_at
 from pgbench.sweeping.status import CellStatus, Status, answers_of, read_status
 from pgbench.sweeping.stop import Stop
-from pgbench.sweeping.work import sweep
+from pgbench.sweeping.work import Told, sweep
+from pgbench.types import DataRequest
 
 CELLS = [asked("a"), asked("b"), asked("broken"), asked("c")]
 
@@ -140,7 +142,7 @@ def line(batch: int, seconds: float, **more: object) -> bytes:
 def test_speed_is_of_the_latest_batches_and_of_generated_answers(tmp_path: Path) -> None:
     path = tmp_path / "samples-0-of-1.jsonl"
     path.write_bytes(line(0, 9.0) * 4 + line(1, 2.0) * 4 + line(2, 2.0) * 3 + line(2, 2.0, reused="f00"))
-    assert looked_at(path).rate == pytest.approx(7 / 4)  # the first batch of the tail may be cut in two
+    assert looked_at(path).rate == pytest.approx(4 / 2)  # the first batch of the tail may be cut in two
     path.write_bytes(line(0, 0.0, reused="f00") * 4)
     assert looked_at(path).rate is None
     long = b"".join(line(number, 1.0, output="x" * 1000) * 2 for number in range(400))
@@ -191,6 +193,54 @@ def test_a_cell_that_failed_and_was_mended_is_done(tmp_path: Path) -> None:
     sweep([cell], tmp_path, engine_of=Shelf())
     (tmp_path / state.FILE).write_bytes(told)  # as a run of that cell alone would have left it
     assert conditions(tmp_path) == ["done"]
+
+
+def test_a_sweep_that_goes_on_counts_no_cell_twice(tmp_path: Path) -> None:
+    swept(tmp_path)
+    seen: list[list[str]] = []
+
+    def look(name: str) -> Fake:
+        seen.append(conditions(tmp_path))
+        return Fake()
+
+    cells = [asked("a", seed=1), *CELLS]
+    sweep(cells, tmp_path, engine_of=Shelf(look))
+    assert seen == [["running", "done", "done", "waiting", "done"]]
+
+
+def test_sizes_are_known_whoever_answers(tmp_path: Path) -> None:
+    cells = [replace(cell, source=None, data=DataRequest("", path="d")) for cell in (asked("a"), asked("b"))]
+    rows = [Told(cells[0], "running", samples=20), Told(cells[1])]
+    with state.Ledger(tmp_path) as ledger:
+        ledger.write(rows)
+    assert [cell.samples for cell in read_status(tmp_path).cells] == [20, 20]
+
+
+def test_shards_that_wait_to_be_merged_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    swept(tmp_path, cells=[asked("a")])
+    next(tmp_path.glob("*/*/record.json")).unlink()
+    assert invoke(["status", str(tmp_path)]) == 0
+    assert "1 stopped with all answers: pgbench merge" in capsys.readouterr().out
+
+
+def test_a_damaged_sweep_json_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / state.FILE).write_text("{")
+    with pytest.raises(StoreError, match=r"remove it: the run folders hold all answers"):
+        read_status(tmp_path)
+
+
+def test_a_file_in_place_of_the_folder_is_refused_with_a_next_step(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(StoreError, match=r"File exists; name a folder that can be written with --out"):
+        state.Ledger(tmp_path / "out")
+
+
+def test_what_is_left_and_failed_is_no_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep([replace(asked("broken"), where="s.yaml:3")], tmp_path, engine_of=Shelf())
+    assert invoke(["status", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "all that is left has failed" in said
+    assert "(s.yaml:3): broken: no weights" in said
 
 
 def test_unknown_sizes_are_counted_and_make_no_time() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -240,6 +241,16 @@ def test_a_locked_cell_is_left_to_its_holder(tmp_path: Path) -> None:
     assert states(swept) == ["locked", "done"]
     assert f"another process is writing it (pid {os.getpid()} on " in swept.cells[0].reason
     assert watch.heard == ["done", "locked"]
+
+
+def test_sweep_json_names_no_machine_and_no_folder(tmp_path: Path) -> None:
+    cells = [asked("a"), AskedCell("textvqa", ModelRequest(), DataRequest("", path=str(tmp_path / "data")))]
+    with lock_of(cells, 0, tmp_path / "out"):
+        swept = sweep(cells, tmp_path / "out", engine_of=Shelf())
+    told = [cell["reason"] for cell in state.read(tmp_path / "out")]
+    assert all(str(tmp_path) in cell.reason for cell in swept.cells)
+    assert not any(str(tmp_path) in reason or socket.gethostname() in reason for reason in told)
+    assert f"another process is writing it (pid {os.getpid()}, last heartbeat" in told[0]
 
 
 def test_a_lock_that_went_away_meanwhile_is_tried_again(tmp_path: Path) -> None:

@@ -105,7 +105,9 @@ def test_a_cell_that_fails_is_listed_with_its_reason(
     said = capsys.readouterr()
     assert said.out.startswith("1 of 2 cells done, 1 failed\n")
     assert "failed: textvqa · bad · bfloat16 (flags): bad is a 'llama' checkpoint" in said.out
-    assert said.err.splitlines()[-1] == ("pgbench: 1 of 2 cells done, 1 failed; the same command goes on")
+    assert said.err.splitlines()[-1] == (
+        "pgbench: 1 of 2 cells done, 1 failed; mend what failed, then give the same command"
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,6 +116,7 @@ def test_a_cell_that_fails_is_listed_with_its_reason(
         ([], "nothing to run; name a sweep file"),
         ([*ORACLE, "--engine", "slurm"], "unknown engine 'slurm'"),
         ([*ORACLE, "--workers", "2"], "--workers goes with --engine local or ray"),
+        ([*ORACLE, "--shard", "0/2", "--dry-run"], "--dry-run is of whole cells; leave out --shard"),
         ([*ORACLE, "--engine", "local", "--address", "auto"], "--address goes with --engine ray"),
         ([*ORACLE, "--variant", "nope"], "nope"),
     ],
@@ -205,6 +208,11 @@ def test_one_seed_has_no_deviation_and_missing_ones_are_told(tmp_path: Path) -> 
     (one,) = replicates([cells[0], replace(cells[1], record=None, state="failed")])
     assert (one.sd, len(one.values), one.asked) == (None, 1, 2)
     assert of_replicates([one]).rows[0][5:7] == ("none", "1 of 2")
+    unopened = replace(cells[1], record=None, spec=None, state="failed")
+    (one,) = replicates([cells[0], unopened])
+    assert (one.asked, len(one.values)) == (2, 1)
+    other = replace(unopened, asked=replace(unopened.asked, limit=3))
+    assert [found.asked for found in replicates([cells[0], other])] == [1]
 
 
 def test_only_cells_that_differ_in_the_checkpoint_alone_are_one_row(tmp_path: Path) -> None:
@@ -214,6 +222,18 @@ def test_only_cells_that_differ_in_the_checkpoint_alone_are_one_row(tmp_path: Pa
     limited = replace(other, spec=replace(other.spec, limit=None))
     assert len(replicates([cells[0], limited])) == 2
     assert replicates([replace(cell, asked=asked("a")) for cell in cells]) == []
+
+
+def test_a_quantized_checkpoint_with_another_dtype_is_another_row(tmp_path: Path) -> None:
+    (told,) = sweep([asked("a")], tmp_path, engine_of=Shelf()).cells
+    assert told.spec is not None
+    rest = [
+        replace(
+            told, spec=replace(told.spec, checkpoint=replace(told.spec.checkpoint, quant="4bit", dtype=dtype))
+        )
+        for dtype in ("bfloat16", "float32")
+    ]
+    assert [row[2] for row in of_swept(Swept(tuple(rest))).rows] == ["4bit", "4bit, float32"]
 
 
 def test_reused_answers_are_a_column_where_there_are_any(tmp_path: Path) -> None:

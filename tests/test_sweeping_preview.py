@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hub_server import HubServer
@@ -21,6 +21,8 @@ from pgbench.backends.paligemma.size import size_of
 from pgbench.backends.size import Linears, ModelSize
 from pgbench.cli import invoke
 from pgbench.recipe.asked import AskedCell
+from pgbench.report.cost_table import costs
+from pgbench.report.preview_table import counted, of_preview
 from pgbench.sweeping.memory import Load, estimate, weight_bytes
 from pgbench.sweeping.opening import peek_of
 from pgbench.sweeping.pace import pace_of, seen_below
@@ -234,6 +236,28 @@ def test_what_is_done_begun_to_run_and_impossible(tmp_path: Path) -> None:
     assert [cell.loads for cell in found] == [False, True, False, True, False]
     assert [cell.memory is None for cell in found] == [False] * 4 + [True]
     assert found[4].told.reason == "broken: no weights"
+
+
+def test_a_cell_that_failed_before_is_neither_done_nor_impossible(tmp_path: Path) -> None:
+    cell = asked("a", limit=4)
+    (told,) = sweep([cell], tmp_path, engine_of=Shelf()).cells
+    assert told.folder is not None
+    path = told.folder / "record.json"
+    record = json.loads(path.read_text())
+    record["failures"] = [{"sample_id": "q1", "reason": "no picture"}]
+    path.write_text(json.dumps(record))
+    found = preview([cell, asked("a", limit=4, max_failures=1), asked("broken")], tmp_path, Shelf())
+    assert [ahead.told.state for ahead in found] == ["failed", "done", "failed"]
+    assert [ahead.failed_before for ahead in found] == [True, False, False]
+    assert "1 sample failed, 0 allowed" in found[0].told.reason
+    assert "or allow max_failures 1" in found[0].told.reason
+    assert counted(found) == "3 cells, 0 to run, 1 done, 1 failed before, 1 impossible, 0 samples to answer"
+    notes = of_preview(found).notes
+    assert notes[0].startswith("failed before: textvqa")
+    assert notes[1].startswith("impossible: textvqa")
+    for place, planned in enumerate(("failed_before", "impossible")):
+        (one,) = cast("list[dict[str, str]]", costs(found)[planned])
+        assert one["reason"] == found[2 * place].told.reason
 
 
 def write_record(out: Path, name: str, task: str, rate: float | None, **point: object) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pgbench.power import Design
 
 _FORMULA = "n = deff * (z(1 - alpha/2) * sqrt(m) + z(power) * sqrt(m - x^2))^2 / x^2 (Connor 1987)"
+_POWER = 0.8
 _NO_DEFF = (
     "clusters are not counted (--deff, or --clusters-of RUN): "
     "questions that share a picture need more samples"
@@ -56,7 +57,7 @@ def plan(
     clusters_of: Annotated[
         Path | None, typer.Option(metavar="RUN", help="With an assumed rate: the run to take clusters from.")
     ] = None,
-    power: Annotated[float, typer.Option(help="Chance to see the drop.")] = 0.8,
+    power: Annotated[float, typer.Option(help="Chance to see the drop.")] = _POWER,
     metric: Annotated[
         str | None,
         typer.Option(help="A metric of the stored runs that is a mean. [default: the primary one]"),
@@ -76,7 +77,8 @@ def plan(
     samples and hours that it will take.
     """
     if sweep is not None:
-        if (drop, samples, runs, flip_rate, spread, clusters_of, task) != (None,) * 7:
+        others = (drop, samples, runs, flip_rate, spread, clusters_of, task, split, metric, deff)
+        if others != (None,) * len(others) or power != _POWER:
             raise UsageError("a sweep file is planned by itself; leave out the other flags, or the file")
         from pgbench.cli.plan_sweep import plan_sweep
 

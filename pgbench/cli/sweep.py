@@ -63,6 +63,8 @@ def sweep(
         return OK
     part = choices.shard(shard) if shard is not None else WHOLE
     _require_engine(engine, workers, address, part)
+    if dry_run and part != WHOLE:
+        raise UsageError("--dry-run is of whole cells; leave out --shard")
     asked = _asked(file, chosen, reuse=not no_reuse)
     if dry_run:
         return _ahead(asked, out, as_json)
@@ -167,6 +169,8 @@ def _tell(swept: Swept, out: Path, as_json: bool) -> int:
     if swept.whole:
         return OK
     ended = f"{swept.stopped}; " if swept.stopped else ""
-    line = f"{ended}{counted(swept)}; the same command goes on"
+    only_failed = all(cell.state in ("done", "answered", "failed") for cell in swept.cells)
+    step = "mend what failed, then give the same command" if only_failed else "the same command goes on"
+    line = f"{ended}{counted(swept)}; {step}"
     print(f"pgbench: {printable(line)}", file=sys.stderr)
     return INCOMPLETE

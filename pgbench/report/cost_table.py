@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgbench.report.sweep_table import clock, name
+from pgbench.report.sweep_table import clock, name, reason_of
 from pgbench.report.table import Table
 from pgbench.sweeping.preview import Ahead
 
@@ -19,41 +19,75 @@ def costs(cells: Sequence[Ahead]) -> dict[str, object]:
         "cells": len(cells),
         "done": sum(cell.told.state == "done" for cell in cells),
         "to_run": len(ahead),
-        "impossible": [_named(cell, cell.told.reason) for cell in cells if cell.told.state == "failed"],
+        "impossible": [
+            _named(cell, cell.told.reason)
+            for cell in cells
+            if cell.told.state == "failed" and not cell.failed_before
+        ],
+        "failed_before": [_named(cell, cell.told.reason) for cell in cells if cell.failed_before],
         "samples": sum(cell.left for cell in ahead),
-        "seconds": sum(cell.seconds for cell in ahead if cell.seconds is not None),
+        "seconds": _seconds(ahead),
         "unknown": [
             _named(cell, "no record of this checkpoint, level and batch size")
             for cell in ahead
             if cell.seconds is None
         ],
+        "guessed": [_named(cell, "time from records of other tasks") for cell in _guessed(cells)],
+        "checkpoints": [_group(*point, found) for point, found in _groups(cells).items()],
     }
 
 
 def of_costs(cells: Sequence[Ahead]) -> Table:
     """A row per checkpoint and level; a time is a sum over cells of which records tell it."""
     sums = costs(cells)
-    groups: dict[tuple[str, str], list[Ahead]] = {}
-    for cell in cells:
-        groups.setdefault(name(cell.told)[1:], []).append(cell)
     unknown = [cell for cell in cells if cell.runs and cell.seconds is None]
-    guessed = [cell for cell in cells if cell.runs and cell.pace and cell.pace.basis == "other tasks"]
     return Table(
         title=(f"{_counted(len(cells))}, {sums['done']} done; nothing was loaded",),
         columns=("checkpoint", "level", "cells", "to run", "samples", "time"),
-        rows=tuple((*group, *_figures(found)) for group, found in groups.items()),
+        rows=tuple((*group, *_figures(found)) for group, found in _groups(cells).items()),
         notes=(
             _total(cells),
             *_listed("time not known, no record of this checkpoint, level and batch size", unknown),
-            *_listed("time from records of other tasks", guessed),
+            *_listed("time from records of other tasks", _guessed(cells)),
             *(
-                f"impossible: {' · '.join(name(cell.told))}: {cell.told.reason}"
+                f"{'failed before' if cell.failed_before else 'impossible'}: {reason_of(cell.told)}"
                 for cell in cells
                 if cell.told.state == "failed"
             ),
         ),
         left=2,
     )
+
+
+def _groups(cells: Sequence[Ahead]) -> dict[tuple[str, str], list[Ahead]]:
+    groups: dict[tuple[str, str], list[Ahead]] = {}
+    for cell in cells:
+        _, checkpoint, level = name(cell.told)
+        groups.setdefault((checkpoint, level), []).append(cell)
+    return groups
+
+
+def _group(checkpoint: str, level: str, cells: Sequence[Ahead]) -> dict[str, object]:
+    ahead = [cell for cell in cells if cell.runs]
+    return {
+        "checkpoint": checkpoint,
+        "level": level,
+        "cells": len(cells),
+        "to_run": len(ahead),
+        "samples": sum(cell.left for cell in ahead),
+        "seconds": _seconds(ahead),
+        "cells_of_unknown_time": sum(cell.seconds is None for cell in ahead),
+    }
+
+
+def _seconds(ahead: Sequence[Ahead]) -> float | None:
+    """Of those whose time is known; None where some are to run and no time is."""
+    known = [cell.seconds for cell in ahead if cell.seconds is not None]
+    return sum(known) if known or not ahead else None
+
+
+def _guessed(cells: Sequence[Ahead]) -> list[Ahead]:
+    return [cell for cell in cells if cell.runs and cell.pace and cell.pace.basis == "other tasks"]
 
 
 def _named(cell: Ahead, reason: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgbench.report.sweep_table import clock, name, reasons
+from pgbench.report.sweep_table import clock, name, reason_of
 from pgbench.report.table import Table, size
 from pgbench.sweeping.memory import RULE
 from pgbench.sweeping.preview import Ahead
@@ -18,6 +18,7 @@ def of_preview(cells: Sequence[Ahead]) -> Table:
     for number, cell in enumerate(cells, start=1):
         told = cell.told
         state = f"{cell.kept:,} kept, to go on" if told.state == "stopped" else told.state
+        state = "failed before" if cell.failed_before else state
         rows.append(
             (
                 *(str(number), *name(told), _WORDS.get(state, state)),
@@ -31,7 +32,11 @@ def of_preview(cells: Sequence[Ahead]) -> Table:
         columns=("", "task", "checkpoint", "quant", "status", "samples", "memory", "time"),
         rows=tuple(rows),
         notes=(
-            *reasons([cell.told for cell in cells if cell.told.state == "failed"]),
+            *(
+                f"{'failed before' if cell.failed_before else 'impossible'}: {reason_of(cell.told)}"
+                for cell in cells
+                if cell.told.state == "failed"
+            ),
             *([RULE] if any(cell.memory for cell in cells) else []),
             *_times(cells),
         ),
@@ -44,7 +49,10 @@ def counted(cells: Sequence[Ahead]) -> str:
     states = [cell.told.state for cell in cells]
     to_run = sum(cell.runs for cell in cells)
     parts = [f"{len(cells):,} cells", f"{to_run:,} to run", f"{states.count('done'):,} done"]
-    if bad := states.count("failed"):
+    before = sum(cell.failed_before for cell in cells)
+    if before:
+        parts.append(f"{before:,} failed before")
+    if bad := states.count("failed") - before:
         parts.append(f"{bad:,} impossible")
     parts.append(f"{sum(cell.left for cell in cells):,} samples to answer")
     return ", ".join(parts)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
+from pgbench.recipe.asked import AskedCell
 from pgbench.records import RunRecord
+from pgbench.report.sweep_table import level
 from pgbench.report.table import Table
 from pgbench.sweeping.work import Told
 from pgbench.types import RunSpec
@@ -42,7 +44,19 @@ def replicates(cells: Sequence[Told]) -> list[Replicate]:
             recipe = cell.asked.replicate
             point = replace(cell.spec.checkpoint, id=recipe, revision=None)
             groups.setdefault((recipe, replace(cell.spec, checkpoint=point)), []).append(cell)
+    unopened = [cell for cell in cells if cell.spec is None]
+    for (recipe, _), members in groups.items():  # asked for like them, and counted as seeds without a score
+        alike = _but_checkpoint(members[0].asked)
+        members += [
+            cell
+            for cell in unopened
+            if cell.asked.replicate == recipe and _but_checkpoint(cell.asked) == alike
+        ]
     return [_of(recipe, spec, members) for (recipe, spec), members in groups.items()]
+
+
+def _but_checkpoint(asked: AskedCell) -> AskedCell:
+    return replace(asked, model=replace(asked.model, model=None, revision=None), where="")
 
 
 def _of(recipe: str, spec: RunSpec, cells: Sequence[Told]) -> Replicate:
@@ -64,11 +78,11 @@ def _value(record: RunRecord) -> float | None:
     return record.scores[record.primary].value
 
 
-def of_replicates(found: Sequence[Replicate], level: str = "level") -> Table:
+def of_replicates(found: Sequence[Replicate]) -> Table:
     """One row a recipe, task and level."""
     return Table(
         title=("replicates: mean and standard deviation over training seeds (ddof 1)",),
-        columns=("task", "recipe", level, "metric", "mean", "SD", "seeds", "n each"),
+        columns=("task", "recipe", "level", "metric", "mean", "SD", "seeds", "n each"),
         rows=tuple(map(_row, found)),
         notes=("the SD is between seeds; it holds no sampling error of the questions",),
         left=4,
@@ -81,7 +95,7 @@ def _row(one: Replicate) -> tuple[str, ...]:
     seeds = f"{len(one.values)}" if len(one.values) == one.asked else f"{len(one.values)} of {one.asked}"
     counts = sorted(set(one.n))
     return (
-        *(one.spec.task, one.recipe, point.dtype if point.quant == "none" else point.quant, one.metric),
+        *(one.spec.task, one.recipe, level(point.quant, point.dtype), one.metric),
         "none" if one.mean is None else f"{scale * one.mean:.2f}",
         "none" if one.sd is None else f"{scale * one.sd:.2f}",
         seeds,

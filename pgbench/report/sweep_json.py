@@ -58,6 +58,8 @@ def _cell(cell: Told) -> dict[str, object]:
         "split": spec.split if spec else None,
         "variant": spec.variant if spec else asked.variant,
         "checkpoint": point.id if point else model_name(asked),
+        "revision": point.revision if point else asked.model.revision,
+        "resolution": point.resolution or None if point else None,
         "quant": point.quant if point else asked.model.quant,
         "dtype": point.dtype if point else asked.model.dtype,
         "replicate": asked.replicate,
@@ -88,6 +90,8 @@ def _ahead(cell: Ahead) -> dict[str, object]:
     return {
         **_cell(cell.told),
         "kept": cell.kept,
+        "failed_before": cell.failed_before,
+        "loads": cell.loads,
         "to_answer": cell.left,
         "memory": {**asdict(cell.memory), "total": cell.memory.total} if cell.memory else None,
         "seconds": cell.seconds,

@@ -35,8 +35,11 @@ def of_status(status: Status) -> Table:
     counts = ", ".join(f"{count:,} {word}" for word, count in status.counts.items() if count)
     answers = sum(cell.answers for cell in status.cells)
     notes = [] if status.counts["done"] == len(status.cells) else [_pace(status)]
+    unmerged = sum(cell.condition == "stopped" and cell.answers == cell.samples for cell in status.cells)
+    if unmerged:
+        notes.append(f"{unmerged:,} stopped with all answers: pgbench merge, or the same command, concludes")
     for cell in status.cells:
-        where = f"{cell.task} · {cell.checkpoint} · {level(cell.quant, cell.dtype)}"
+        where = f"{cell.task} · {cell.checkpoint} · {level(cell.quant, cell.dtype)}{_place(cell.where)}"
         notes += [f"{where}: {cell.reason}"] if cell.reason else []
         notes += [f"{where}: written by {', '.join(cell.holders)}"] if cell.holders else []
     return Table(
@@ -59,8 +62,14 @@ def name(cell: Told) -> tuple[str, str, str]:
 
 
 def level(quant: str, dtype: str) -> str:
-    """What a checkpoint computes with, in a word."""
-    return dtype if quant == "none" else quant
+    """What a checkpoint computes with: of a quantized one the rest's dtype too, where it is unusual.
+
+    >>> level("none", "float16"), level("4bit", "bfloat16"), level("4bit", "float32")
+    ('float16', '4bit', '4bit, float32')
+    """
+    if quant == "none":
+        return dtype
+    return quant if dtype == "bfloat16" else f"{quant}, {dtype}"
 
 
 def clock(seconds: float) -> str:
@@ -91,12 +100,16 @@ def counted(swept: Swept) -> str:
 
 def reasons(cells: Sequence[Told]) -> tuple[str, ...]:
     """Why cells have no result, a line each."""
-    found = []
-    for cell in cells:
-        if cell.reason:
-            where = f" ({cell.asked.where})" if cell.asked.where else ""
-            found.append(f"{cell.state}: {' · '.join(name(cell))}{where}: {cell.reason}")
-    return tuple(found)
+    return tuple(f"{cell.state}: {reason_of(cell)}" for cell in cells if cell.reason)
+
+
+def reason_of(cell: Told) -> str:
+    """Which cell, where it was asked for, and why it has no result."""
+    return f"{' · '.join(name(cell))}{_place(cell.asked.where)}: {cell.reason}"
+
+
+def _place(where: str) -> str:
+    return f" ({where})" if where else ""
 
 
 def shared_caveats(cells: Sequence[Told]) -> tuple[str, ...]:
@@ -145,6 +158,8 @@ def _status_row(cell: CellStatus) -> tuple[str, ...]:
 
 
 def _pace(status: Status) -> str:
+    if not any(status.counts[word] for word in ("running", "stopped", "waiting")):
+        return "nothing answers now; all that is left has failed"
     rate = f"{status.rate:,.1f} samples/s now" if status.rate else "nothing answers now"
     if status.seconds_left is None:
         return f"{rate}; no time left can be told yet"

@@ -44,21 +44,24 @@ def _lock_of(path: Path) -> Path:
 
 
 def _rate(tail: list[bytes]) -> float | None:
-    """Answers that were taken over from other cells are in no speed figure, as in a record."""
+    """A batch with an answer that was taken over from another cell is in no speed figure, as in a record."""
+    partly: set[int] = set()
     answered: dict[int, int] = {}
     walls: dict[int, float] = {}
     for raw in tail:
         line = _line(raw)
-        if line is None or line.get("reused") or line.get("error") is not None:
+        if line is not None and line.get("reused"):
+            partly.add(line["batch"])
+        if line is None or line["batch"] in partly or line.get("error") is not None:
             continue
         batch = line["batch"]
         answered[batch] = answered.get(batch, 0) + 1
         walls[batch] = line["seconds"]
     if len(answered) > 1 and len(tail) > 1:  # the first one may be cut in two by the start of the tail
-        first = next(iter(answered))
-        del answered[first], walls[first]
-    seconds = sum(walls.values())
-    return sum(answered.values()) / seconds if seconds else None
+        partly.add(next(iter(answered)))
+    timed = answered.keys() - partly
+    seconds = sum(walls[batch] for batch in timed)
+    return sum(answered[batch] for batch in timed) / seconds if seconds else None
 
 
 def _line(raw: bytes) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pgbench import store
+from pgbench import runner, store
 from pgbench.batch import Cell
 from pgbench.errors import PgbenchError, told
 from pgbench.plan import order
@@ -16,7 +16,7 @@ from pgbench.sweeping.memory import Load, Memory, estimate
 from pgbench.sweeping.opening import EngineOf, open_cell, peek_of
 from pgbench.sweeping.pace import Pace, Seen, pace_of, seen_below
 from pgbench.sweeping.status import answers_of
-from pgbench.sweeping.work import Told, opened, same_checkpoint
+from pgbench.sweeping.work import Told, judged, opened, same_checkpoint
 
 _LOOKED_AT = 8  # samples of which the one with the most images is taken as the largest
 
@@ -24,7 +24,7 @@ _LOOKED_AT = 8  # samples of which the one with the most images is taken as the 
 @dataclass(frozen=True, slots=True)
 class Ahead:
     """One cell before it runs. Its `told.state` is waiting, stopped (answers are kept), done, or failed where
-    it cannot run."""
+    it cannot run, or ran to its end with more failures than it may have."""
 
     told: Told
     kept: int = 0  # answers
@@ -35,6 +35,11 @@ class Ahead:
     @property
     def runs(self) -> bool:
         return self.told.state in ("waiting", "stopped")
+
+    @property
+    def failed_before(self) -> bool:
+        """It has a record, which asking again does not change."""
+        return self.told.state == "failed" and self.told.record is not None
 
     @property
     def left(self) -> int:
@@ -74,7 +79,7 @@ def _look(asked: AskedCell, out: Path, loans: Loans, seen: Sequence[Seen]) -> Ah
         folder = store.folder_of(out, cell.spec)
         memory, pace = _memory(cell), pace_of(cell.spec, seen)
         if (record := store.read_record(folder)) is not None:
-            done = replace(now, state="done", already_done=True, record=record)
+            done = judged(now, runner.Outcome(record, folder, already_done=True))
             return Ahead(done, record.data.selected, memory, pace)
         kept = min(answers_of(folder), now.samples or 0)
     except PgbenchError as error:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from pgbench.errors import RunLocked, StoreError
 from pgbench.holders import holder_of
 from pgbench.keys import json_key
 from pgbench.locks import Lock
+from pgbench.profiles import SHIPPED
 from pgbench.recipe.asked import AskedCell
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 FILE, LOCK = "sweep.json", ".sweep.lock"
 SCHEMA = 1
+_FOLDERS = re.compile(r"(?<![\w.])(?:/[^\s/\"':,]+)+/(?=[^\s/])")  # of an absolute path
+_HOST = re.compile(r"(\bpid \d+) on [^\s,;)]+")  # as holders.Holder is told
 
 
 class Ledger:
@@ -34,10 +38,12 @@ class Ledger:
         self._out = out
         self._held = contextlib.ExitStack()
         self._mine = self._wrote = False
+        self._before: dict[str, dict[str, Any]] = {}  # cells of the sweep before, by id
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"cannot write {out}: {error.strerror}") from error
+            reason = f"cannot write {out}: {error.strerror}; name a folder that can be written with --out"
+            raise StoreError(reason) from error
 
     def __enter__(self) -> Ledger:
         return self
@@ -52,12 +58,13 @@ class Ledger:
 
         Raises StoreError where the first write fails; a later one that fails costs no cell its answers.
         """
-        document = {"schema": SCHEMA, "cells": [_plain(cell, self._out) for cell in cells]}
         try:
             if not self._mine:
                 self._held.enter_context(Lock(self._out / LOCK))
                 self._mine = True
-            write_json(self._out / FILE, document)
+                self._before = _before(self._out)
+            rows = [_known(_plain(cell, self._out), self._before) for cell in cells]
+            write_json(self._out / FILE, {"schema": SCHEMA, "cells": rows})
         except RunLocked:
             return False
         except StoreError:
@@ -66,6 +73,22 @@ class Ledger:
             return False
         self._wrote = True
         return True
+
+
+def _before(out: Path) -> dict[str, dict[str, Any]]:
+    try:
+        return {str(cell["id"]): cell for cell in read(out)}
+    except StoreError:  # it is written anew
+        return {}
+
+
+def _known(row: dict[str, object], before: Mapping[str, Mapping[str, Any]]) -> dict[str, object]:
+    """A cell that was not opened yet lies where the sweep before had it, else `pgbench status` counts it as
+    waiting and its folder as one more."""
+    earlier = before.get(str(row["id"]))
+    if row["key"] is not None or row["state"] == "failed" or earlier is None:
+        return row
+    return row | {name: earlier.get(name) for name in ("key", "folder", "samples")}
 
 
 def is_written(out: Path) -> bool:
@@ -78,7 +101,10 @@ def read(out: Path) -> list[dict[str, Any]]:
     path = out / FILE
     if not exists(path):
         return []
-    document = read_json(path)
+    try:
+        document = read_json(path)
+    except StoreError as error:
+        raise StoreError(f"{error}; if it is damaged, remove it: the run folders hold all answers") from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise StoreError(f"{path} is no state of a sweep that this pgbench reads; remove it")
     cells = document.get("cells")
@@ -95,7 +121,7 @@ def cell_id(asked: AskedCell) -> str:
 def _data_id(asked: AskedCell) -> str:
     """The same for cells that answer the same samples."""
     chosen = (asked.task, asked.source, asked.variant, asked.limit, asked.seed)
-    drawn = asked.model.model if asked.source is None else None  # it can decide the source
+    drawn = asked.source is None and asked.model.model in (None, *SHIPPED) and not asked.model.predictions
     parts = {"chosen": chosen, "drawn": drawn, "data": dataclasses.asdict(asked.data)}
     return json_key(parts)[:16]
 
@@ -114,6 +140,11 @@ def task_name(asked: AskedCell) -> str:
     return Path(asked.task).name
 
 
+def harmless(reason: str) -> str:
+    """A reason without the folders of absolute paths and the name of a machine: the file is kept."""
+    return _HOST.sub(r"\1", _FOLDERS.sub("", reason))
+
+
 def _plain(cell: Told, out: Path) -> dict[str, object]:
     spec = cell.spec
     return {
@@ -129,5 +160,5 @@ def _plain(cell: Told, out: Path) -> dict[str, object]:
         "folder": cell.folder.relative_to(out).as_posix() if cell.folder else None,
         "samples": cell.samples,
         "state": cell.state,
-        "reason": cell.reason,
+        "reason": harmless(cell.reason),
     }

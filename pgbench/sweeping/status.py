@@ -40,6 +40,7 @@ class CellStatus:
     rate: float | None = None  # samples a second over the latest batches
     holders: tuple[str, ...] = ()  # processes that write it now, where they say so
     reason: str = ""
+    where: str = ""  # file and line that ask for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,15 +155,16 @@ def _with_answers(cell: CellStatus, folder: Path) -> CellStatus:
 
 def _joined(cell: Mapping[str, Any], found: CellStatus | None, *, alive: bool) -> CellStatus:
     """What sweep.json says of a cell, where its run folder says nothing newer. `alive`: a sweep runs."""
-    said, reason = cell.get("state"), str(cell.get("reason") or "")
+    said, reason, where = (str(cell.get(name) or "") for name in ("state", "reason", "where"))
     if found is not None:  # a cell that failed and was run again by itself is what its record says
         failed = said == "failed" and (found.condition == "stopped" or bool(found.failed))
+        found = replace(found, where=where)
         return replace(found, condition="failed", reason=reason) if failed else found
     task, checkpoint, quant, dtype = (
         str(cell.get(name)) for name in ("task", "checkpoint", "quant", "dtype")
     )
     count = cell.get("samples") if type(cell.get("samples")) is int else None
-    missing = CellStatus(task, checkpoint, quant, dtype, "waiting", samples=count)
+    missing = CellStatus(task, checkpoint, quant, dtype, "waiting", samples=count, where=where)
     if said == "failed":
         return replace(missing, condition="failed", reason=reason)
     return replace(missing, condition="running") if said == "running" and alive else missing

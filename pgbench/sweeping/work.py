@@ -150,7 +150,10 @@ def judged(told: Told, outcome: runner.Outcome) -> Told:
     told = replace(told, state="done", already_done=outcome.already_done, record=outcome.record)
     if failed <= allowed:
         return told
-    reason = f"{failed:,} samples failed, {allowed:,} allowed; see failures in {told.folder}/record.json"
+    reason = (
+        f"{failed:,} {'sample' if failed == 1 else 'samples'} failed, {allowed:,} allowed; see failures in "
+        f"{told.folder}/record.json: mend the data and take another --out, or allow max_failures {failed}"
+    )
     return replace(told, state="failed", reason=reason)
 
 
