@@ -14,6 +14,7 @@ from pgbench.types import Metric, Sample, Sums, Task, cluster_of, sample_id
 
 Groups = Mapping[str, Mapping[str, Mapping[str, Score]]]
 _WHOLE = ("\0", "")  # the group that every sample is in
+_DIGITS = 4_000  # Python makes no int of more than 4,300
 
 
 class Tally:
@@ -159,7 +160,8 @@ class _Batches:
 def _natural(group: tuple[str, str]) -> tuple[str, int, str]:
     """Values that are numbers stand in their order."""
     name, value = group
-    return name, int(value) if value.isdecimal() else -1, value
+    short = len(value) < _DIGITS and value.isdecimal()
+    return name, int(value) if short else -1, value
 
 
 def _single(task: Task) -> list[Metric]:

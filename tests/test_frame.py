@@ -20,6 +20,7 @@ from pgbench import runner
 from pgbench.errors import StoreError, UsageError
 from pgbench.frame import answers, cells
 from pgbench.plan import Shard
+from pgbench.samples import files_of
 
 RECORDS = Path(__file__).parent / "records"
 SCHEMAS = sorted(folder.name for folder in RECORDS.iterdir())
@@ -153,6 +154,32 @@ def test_answers_that_lost_their_spec_are_said(tmp_path: Path) -> None:
     assert pgbench.load(tmp_path).attrs["unfinished"] == ["fake/run"]
     with pytest.raises(StoreError, match=r"spec\.json"):
         pgbench.load_samples(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokens": "x"},
+        {"n_prompt": 1 << 70},
+        {"groups": None},
+        {"groups": {"kind": 7}},
+        {"cluster": 7},
+        {"image": None},
+        {"finite": None},
+        {"error": 5},
+        {"seconds": 10**400},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_answers_that_fit_no_column_are_said(changes: dict[str, object], tmp_path: Path) -> None:
+    (path,) = files_of(ran(tmp_path).folder)
+    first, rest = path.read_text().split("\n", 1)
+    spoilt = json.dumps(json.loads(first) | changes, separators=(",", ":"))
+    path.write_text(f"{spoilt}\n{rest}")
+    with pytest.raises(StoreError, match="has a field that fits no column; restore the file"):
+        pgbench.load_samples(tmp_path)
+    left = pgbench.load_samples(tmp_path, errors="skip")
+    assert (len(left), len(left.attrs["skipped"])) == (0, 1)
 
 
 def test_links_in_a_circle_do_no_harm(tmp_path: Path) -> None:

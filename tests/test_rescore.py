@@ -105,6 +105,25 @@ def contents(folder: Path) -> Mapping[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def test_a_record_of_no_samples_is_refused(house: House) -> None:
+    """A damaged one: the runs after it are still judged."""
+    folder = house.run("--limit", "12")
+    house.run("--limit", "20")
+    record = json.loads((folder / "record.json").read_text())
+    edit_json(folder / "record.json", data={**record["data"], "selected": 0})
+    house.write(EASIER)
+    found = {one["run"]: one for one in house.rescore(code=3)}
+    assert "answers, its record 0; restore" in found.pop(str(folder))["reason"]
+    assert [one["state"] for one in found.values()] == ["rescored"]
+
+
+def test_a_batch_of_a_number_beyond_memory_is_judged(house: House) -> None:
+    path = house.run("--limit", "4", "--batch-size", "8") / SAMPLES
+    path.write_bytes(path.read_bytes().replace(b'"batch":0,', b'"batch":%d,' % 10**14))
+    house.write(EASIER)
+    assert house.one()["state"] == "rescored"
+
+
 # What is computed
 
 

@@ -23,6 +23,7 @@ target:object error:string tokens:Int64 n_prompt:Int64 seconds:Float64 finite:bo
 batch_size:Int64 image:string request_key:string reused:string
 """
 _TYPES = {name: kind for name, _, kind in (column.partition(":") for column in _TABLE.split())}
+_INT64 = 1 << 63
 _OR_NONE = {"cluster", "image", "request_key", "reused"}  # stored as "" where there is none
 
 
@@ -90,6 +91,24 @@ def _answers(folder: Path) -> tuple[dict[str, object], list[SampleLine]]:
     except (KeyError, TypeError) as error:
         raise StoreError(f"{path} does not say what was run; it is none of pgbench's") from error
     try:
-        return found, list(read_lines(folder))
+        lines = list(read_lines(folder))
     except OSError as error:
         raise StoreError(f"cannot read the answers in {folder}: {error.strerror}") from error
+    if strange := next((line for line in lines if not _fits(line)), None):
+        raise StoreError(f"{folder}: answer {strange.id} has a field that fits no column; restore the file")
+    return found, lines
+
+
+def _fits(line: Any) -> bool:
+    """A reader of lines looks at the fields that scores come from alone."""
+    counts = (line.batch, line.batch_size, line.tokens, line.n_prompt)
+    texts = (line.prompt, line.request_key, line.image, line.cluster, line.reused, line.error or "")
+    numbers = (line.seconds, *(value for sums in line.stats.values() for value in sums.values()))
+    return (
+        all(type(count) is int and abs(count) < _INT64 for count in counts)
+        and all(type(text) is str for text in texts)
+        and all(abs(number) < _INT64 or type(number) is float for number in numbers)
+        and type(line.finite) is bool
+        and isinstance(line.groups, dict)
+        and all(type(value) is str for value in line.groups.values())
+    )

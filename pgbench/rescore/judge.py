@@ -16,16 +16,15 @@ from typing import Literal, TypeAlias
 from pgbench.backends import versions
 from pgbench.concluding import now
 from pgbench.durable import exists, write_json
-from pgbench.errors import DataError, PgbenchError, StoreError, UsageError, task_code
+from pgbench.errors import DataError, PgbenchError, StoreError, task_code
 from pgbench.keys import image_key
 from pgbench.records import Data, RunRecord, SampleLine
-from pgbench.registry import is_path, load_task, task_digest
 from pgbench.rescore.sidecars import SCHEMA, Rescored, Sidecar, answers_key, name_of, read
 from pgbench.samples import read_lines
 from pgbench.store import plain, read_record
-from pgbench.sweeping import choices
+from pgbench.sweeping import reopening
 from pgbench.tally import Tally
-from pgbench.types import DataRequest, Dataset, RunSpec, Sample, Task, cluster_of
+from pgbench.types import Dataset, RunSpec, Sample, Task, cluster_of
 
 LOOKED_AT = 50  # pictures hashed again, where they are at hand
 
@@ -54,7 +53,7 @@ class Judge:
         Raises UsageError for a task file that cannot be used.
         """
         self._data = data
-        self._files = {load_task(path).name: path for path in task_files}
+        self._files = reopening.named_files(task_files)
         self._opened: tuple[object, Dataset, dict[str, int]] | None = None
 
     def rescore(
@@ -82,22 +81,13 @@ class Judge:
         return Verdict(folder, "rescored", record=record, sidecar=Sidecar(path, rescored, fits=True))
 
     def _task(self, spec: RunSpec) -> tuple[Task, str]:
-        name = spec.task
-        if name not in self._files and is_path(name):
-            raise UsageError(f"task {name!r} is named like a file, which a record never chooses")
-        source = self._files.get(name, name)
-        try:
-            task, digest = load_task(source), task_digest(source)
-        except UsageError as error:
-            raise UsageError(f"{error}; of a task file, name it with --task") from error
-        if spec.variant not in task.variants or spec.split not in task.splits:
-            raise DataError(f"{name} v{task.version} has no {spec.split} {spec.variant} any more; run again")
+        task, digest = reopening.task_of(spec, self._files)
         if task.max_new_tokens != spec.max_new_tokens:
             raise DataError(
-                f"{name} v{task.version} lets a model answer {task.max_new_tokens} tokens, "
+                f"{task.name} v{task.version} lets a model answer {task.max_new_tokens} tokens, "
                 f"it was {spec.max_new_tokens}; run again"
             )
-        return choices.with_draw(choices.metric(task, spec.metric), spec.official_seed), digest
+        return task, digest
 
     def _again(
         self,
@@ -110,7 +100,7 @@ class Judge:
     ) -> Rescored:
         """With the first of the data that may be meant to which all answers belong."""
         reasons: list[PgbenchError] = []
-        for path in self._candidates(record.spec):
+        for path in reopening.candidates(record.spec, self._data):
             try:
                 data, tally, unscored = self._tally(folder, record, task, path, progress)
             except PgbenchError as error:
@@ -132,15 +122,6 @@ class Judge:
             )
         raise reasons[0]
 
-    def _candidates(self, spec: RunSpec) -> list[str | None]:
-        """The data as the run named it, or what --data says: what bears its name first."""
-        source = spec.source
-        named = sorted(self._data, key=lambda path: Path(path).name != source.id)
-        found = [*([None] if source.name == "demo" or source.revision else []), *named]
-        if not found:
-            raise DataError(f"the answers belong to {source.id} ({source.name}); name it with --data PATH")
-        return found
-
     def _tally(
         self, folder: Path, record: RunRecord, task: Task, path: str | None, progress: Progress
     ) -> tuple[Dataset, Tally, int]:
@@ -148,12 +129,13 @@ class Judge:
         dataset, places = self._open(record.spec, task, path)
         tally, unscored = Tally(task), 0
         done, total = 0, record.data.selected
+        step = max(1, total)  # of a damaged record it may be 0
         for done, line in enumerate(read_lines(folder), start=1):
             if line.id not in places:
                 raise DataError(f"sample {line.id} is not in {dataset.id} any more; run again")
             sample = dataset.samples[places[line.id]]
             _require_same_question(record.spec, task, sample, line)
-            if done * LOOKED_AT // total != (done - 1) * LOOKED_AT // total:
+            if done * LOOKED_AT // step != (done - 1) * LOOKED_AT // step:
                 _require_same_picture(sample, line)
             tally.add(sample, _judged(task, sample, line))
             unscored += sample.target is None
@@ -165,17 +147,10 @@ class Judge:
         return dataset, tally, unscored
 
     def _open(self, spec: RunSpec, task: Task, path: str | None) -> tuple[Dataset, dict[str, int]]:
-        source = spec.source
-        if source.name not in task.sources:
-            raise DataError(f"{task.name} has no source {source.name} any more; run again")
-        request = DataRequest(spec.split, path, variant=spec.variant)
-        if source.revision and not path:
-            request = replace(request, id=source.id, revision=source.revision)
-        wanted = (task.name, source.name, request)
+        wanted = (task.name, spec.source, spec.split, spec.variant, spec.metric, path)
         if self._opened is None or self._opened[0] != wanted:
             self._opened = None  # what was read before makes room
-            found = choices.dataset(task, source.name, request)
-            choices.check_metric(task, spec.metric, found)
+            found = reopening.data_of(spec, task, path)
             places = {sample.id: place for place, sample in enumerate(found.samples)}
             self._opened = (wanted, found, places)
         return self._opened[1:]
@@ -214,7 +189,8 @@ def _require_same_picture(sample: Sample, line: SampleLine) -> None:
 
 def _judged(task: Task, sample: Sample, line: SampleLine) -> SampleLine:
     stats = Tally.stats(task, sample, None if line.error is not None else line.output)
-    return replace(line, stats=stats, target=sample.target, cluster=cluster_of(sample), groups=sample.groups)
+    named = replace(line, stats=stats, target=sample.target, cluster=cluster_of(sample), groups=sample.groups)
+    return replace(named, batch=0)  # sums of batches, which nobody asks for, are as many as the largest
 
 
 def _data(record: RunRecord, task: Task, dataset: Dataset, unscored: int) -> Data:
