@@ -18,7 +18,7 @@ from many import watched  # tests/many.py
 from pgbench import store
 from pgbench.profiles import SHIPPED as SHIPPED
 from pgbench.records import RunRecord, essence
-from pgbench.samples import read_lines
+from pgbench.samples import files_of, read_lines
 from pgbench.types import DataRequest
 
 Figures: TypeAlias = dict[str, object]
@@ -36,7 +36,7 @@ MOST_BYTES_4BIT = 0.45  # of the same layers in bfloat16, quantization state inc
 SEED = 20
 VQAV2_QUESTIONS = 214_354  # of the val split
 MOST_BYTES_VQAV2 = 600 * 10**6
-KILLED_BETWEEN = (0.35, 0.8)  # of the seconds of the whole run: after loading, before the end
+KILLED_BETWEEN = (0.2, 0.9)  # of the bytes of the whole run's answers
 
 
 def killed_checkpoint(work: Path, model: str, kills: int) -> Figures:
@@ -208,8 +208,8 @@ def whole_vqav2(work: Path) -> Figures:
     whole, killed = (Command((*flags, "--batch-size", "64"), work / name) for name in ("whole", "killed"))
     undisturbed = watched(whole)
     share = random.Random(SEED).uniform(*KILLED_BETWEEN)
-    dead = time.perf_counter() + share * undisturbed.seconds
-    first = watched(killed, lambda: time.perf_counter() > dead)
+    enough = share * _bytes(whole)
+    first = watched(killed, lambda: _bytes(killed) > enough)
     kept = killed.kept()
     second = watched(killed)
     record, peak = _record(killed), max(one.peak_bytes for one in (undisturbed, first, second))
@@ -231,6 +231,12 @@ def whole_vqav2(work: Path) -> Figures:
         and equal
         and not differing_answers,
     }
+
+
+def _bytes(command: Command) -> int:
+    """Of answers on disk."""
+    folder = command.folder()
+    return sum(path.stat().st_size for path in files_of(folder)) if folder else 0
 
 
 def _differing_lines(left: Command, right: Command) -> int:
