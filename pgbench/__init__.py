@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors and type checkers: what `__getattr__` finds
+    from pgbench import stats
     from pgbench.face import run, sweep
     from pgbench.frame import load, load_samples
     from pgbench.metrics import mean
@@ -26,6 +27,7 @@ __all__ = [
     "load_samples",
     "mean",
     "run",
+    "stats",
     "sweep",
 ]
 
@@ -40,6 +42,10 @@ def __getattr__(name: str) -> object:
         from pgbench.metrics import mean
 
         return mean
+    if name == "stats":
+        from importlib import import_module
+
+        return import_module("pgbench.stats")  # `from pgbench import` would ask here again
     if name in ("load", "load_samples"):
         from pgbench import frame
 

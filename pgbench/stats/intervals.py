@@ -1,8 +1,4 @@
-"""Intervals for numbers that come from clustered samples: several questions share an image.
-
-Everything here is a pure function of numbers. A cluster enters with what its samples sum up to, so no
-function needs the samples themselves. Fractions throughout; `level` is the coverage, 0.95 by default.
-"""
+"""Intervals for one number: clustered t, Wilson's score, the bootstrap over clusters."""
 
 from __future__ import annotations
 
@@ -118,10 +114,11 @@ def bootstrap(
         value = reduce(dict(zip(names, total.tolist(), strict=True)))
         if value is not None:
             values.append(value)
-    return _percentiles(values, draws - len(values), level)
+    return percentiles(values, draws - len(values), level)
 
 
-def _percentiles(values: Sequence[float], dropped: int, level: float) -> Bounds | None:
+def percentiles(values: Sequence[float], dropped: int, level: float) -> Bounds | None:
+    """The percentile interval of bootstrapped values. None for fewer than two of them, or equal ones."""
     if len(values) < 2 or max(values) - min(values) <= _NOISE * max(1.0, abs(values[0])):
         return None
     import numpy as np
