@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pgbench import store
+from pgbench import store, units
 from pgbench.backends import JUDGES, versions
 from pgbench.batch import Cell
 from pgbench.errors import DataError, ResumeError, RunStopped, StoreError, UsageError
@@ -75,6 +75,7 @@ def conclude(
         tally.add(sample, line)
     record = _record(cell, stack, store.read_session(folder), tally, data, started)
     try:
+        units.write(folder, tally.units())
         store.finish(folder, record)
     except StoreError as error:
         raise RunStopped(f"{error}; all answers are kept, the same command goes on") from error

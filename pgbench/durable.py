@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pgbench.errors import StoreError
+from pgbench.errors import StoreError, UsageError
 
 
 def exists(path: Path) -> bool:
@@ -19,6 +19,16 @@ def exists(path: Path) -> bool:
         return path.is_file()
     except OSError as error:  # a folder that may not be entered
         raise StoreError(f"cannot read {path}: {_reason(error)}") from error
+
+
+def require_outside_runs(path: Path, flag: str = "--out") -> None:
+    """Raises UsageError for a file that would lie in a run's folder or below one: nobody edits these."""
+    place = path.parent.absolute()
+    inside = [one for one in place.parents if exists(one / "spec.json") and exists(one / "stack.json")]
+    if exists(place / "spec.json") or exists(place / "record.json"):
+        inside = [path.parent]
+    if inside:
+        raise UsageError(f"{inside[0]} is a run's folder, which nobody edits; give {flag} another place")
 
 
 def read_json(path: Path) -> Any:
@@ -49,7 +59,8 @@ def write_pieces(path: Path, pieces: Iterable[bytes], *, new: bool = False) -> N
     temporary = path.with_name(f".{path.name}{token}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)  # what a kill left; a link that somebody laid there leads elsewhere
+        with temporary.open("xb") as file:
             file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())

@@ -22,6 +22,7 @@ from pgbench.runner import Plan, plan_of
 from pgbench.samples import Answers, files_of, shard_of
 from pgbench.sweeping import reopening
 from pgbench.types import RunSpec
+from pgbench.units import UNITS
 
 # merged: its record was written; done: it had one; missing: not all shards are there; refused: see the reason
 State: TypeAlias = Literal["merged", "done", "missing", "refused"]
@@ -140,7 +141,7 @@ def _gather(part: Path, folder: Path) -> None:
     names = [path.name for path in files_of(part)]
     own = {path.name for path in files_of(folder)}.difference(names)
     names += sorted(path.name for path in part.glob("session-*-of-*.json"))
-    names += [] if own else ["record.json"]  # a record is of the answers that lie beside it
+    names += [] if own else [UNITS, "record.json"]  # a record is of the answers that lie beside it
     done = exists(folder / "record.json")
     for name in ("spec.json", "stack.json", *names):
         source, target = part / name, folder / name

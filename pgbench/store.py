@@ -4,6 +4,7 @@
     stack.json                what answers; every writer of the run has the same
     samples-<i>-of-<n>.jsonl  the answers; see samples.py
     session-<i>-of-<n>.json   what loading and memory cost the writer of that file
+    units.jsonl               what units of several samples add to their metrics, where there are any
     record.json               written last (temporary file, fsync, `os.replace`): the mark of completion
 
 Nobody edits a record.

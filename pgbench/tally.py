@@ -8,9 +8,10 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pgbench.errors import ResumeError, UsageError, task_code
-from pgbench.metrics.scoring import Clusters, ClusterSums, Rows, score, unit_sums
+from pgbench.metrics.scoring import Clusters, ClusterSums, Rows, score, unit_sums, units_of
 from pgbench.records import Cost, Failure, PeakMemory, SampleLine, Score
 from pgbench.types import Metric, Sample, Sums, Task, cluster_of, sample_id
+from pgbench.units import Unit
 
 Groups = Mapping[str, Mapping[str, Mapping[str, Score]]]
 _WHOLE = ("\0", "")  # the group that every sample is in
@@ -77,6 +78,20 @@ class Tally:
             scores = {metric.name: self._score(metric, (name, value)) for metric in self._task.metrics}
             result.setdefault(name, {})[value] = scores
         return result
+
+    def units(self) -> Iterator[Unit]:
+        """What units of several samples add to their metrics, in the order in which lines came."""
+        rows = self._rows[_WHOLE]
+        for metric in self._task.metrics:
+            if metric.unit_of is sample_id:
+                continue
+            found = list(units_of(metric, rows))
+            if len(found) == 1 and len({cluster_of(sample) for sample, _ in found[0]}) > 1:
+                continue  # the whole run: nothing is left to pair, and its sums may be thousands
+            for unit in found:
+                ids = tuple(sample.id for sample, _ in unit)
+                sums = {name: float(value) for name, value in unit_sums(metric, unit).items()}
+                yield Unit(metric.name, metric.unit_of(unit[0][0]), ids, sums)
 
     def cost(
         self, load_seconds: float, warmup_seconds: float, weight_bytes: int, peak: PeakMemory, batch_size: int

@@ -22,6 +22,7 @@ from pgbench.errors import INCOMPLETE, USAGE
 from pgbench.records import RunRecord
 from pgbench.runner import Outcome, run
 from pgbench.samples import read_lines
+from pgbench.units import UNITS
 
 DEMO = 200  # samples
 TINY = ("--task", "textvqa", "--source", "demo", "--dtype", "float32", "--batch-size", "2", "--limit", "60")
@@ -85,6 +86,7 @@ def test_death_at_every_change_of_the_disk_and_again_on_the_way_back(
     left_alone, changes = session(tmp_path / "whole", monkeypatch, NEVER)
     assert left_alone is not None
     whole = result(left_alone)
+    pairs = (left_alone.folder / UNITS).read_bytes()
     assert changes >= 18  # folders, three documents, three batches
     deaths = 0
     generator = random.Random(0)
@@ -99,6 +101,7 @@ def test_death_at_every_change_of_the_disk_and_again_on_the_way_back(
                 deaths += 1
             assert outcome is not None
             assert result(outcome) == whole, (first, second)
+            assert (outcome.folder / UNITS).read_bytes() == pairs
             ids = [line.id for line in read_lines(outcome.folder)]
             assert len(ids) == len(set(ids)) == 8
             read = store.read_record(outcome.folder)

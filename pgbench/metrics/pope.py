@@ -34,6 +34,8 @@ BIG_VISION = (
 )
 SETTINGS = ("random", "popular", "adversarial")
 OUTCOMES: tuple[str, ...] = ("TP", "FP", "TN", "FN", "none")
+# Of each setting, outcome -> statistic. Made once: a comparison reduces 24,000 totals a metric.
+_STATISTICS = tuple({name: f"{setting}.{name}" for name in OUTCOMES} for setting in SETTINGS)
 
 _NO = frozenset({"No", "not", "no"})  # to the letter: NO, Not and no! are a yes
 _YES = re.compile(r"\byes\b", re.IGNORECASE)
@@ -120,12 +122,15 @@ def over_settings(measure: Measure, sums: Sums) -> float | None:
 
     None over two settings or none, and where the measure is undefined in a setting.
     """
-    tables = ({name: sums.get(f"{setting}.{name}", 0.0) for name in OUTCOMES} for setting in SETTINGS)
-    values = [measure(table) for table in tables if any(table.values())]
-    known = [value for value in values if value is not None]
-    if len(known) < len(values) or len(values) not in {1, len(SETTINGS)}:
-        return None
-    return sum(known) / len(known)
+    values = []
+    for names in _STATISTICS:
+        table = {name: sums.get(key, 0.0) for name, key in names.items()}
+        if any(table.values()):
+            value = measure(table)
+            if value is None:
+                return None
+            values.append(value)
+    return sum(values) / len(values) if len(values) in {1, len(SETTINGS)} else None
 
 
 def accuracy(counts: Counts) -> float | None:

@@ -35,13 +35,14 @@ def score(metric: Metric, rows: Iterable[Row]) -> Score:
     `metric.stat` raises.
     """
     sums = ClusterSums()
-    for unit in _units(metric, rows):
+    for unit in units_of(metric, rows):
         failed = [text for _, text in unit].count(None)
         sums.add(cluster_of(unit[0][0]), unit_sums(metric, unit), len(unit), failed)
     return sums.score(metric)
 
 
-def _units(metric: Metric, rows: Iterable[Row]) -> Iterable[Sequence[Row]]:
+def units_of(metric: Metric, rows: Iterable[Row]) -> Iterable[Sequence[Row]]:
+    """The samples that the metric scores together, without those that have no references."""
     scored = (row for row in rows if row[0].target is not None)
     if metric.unit_of is sample_id:
         return ([row] for row in scored)
