@@ -84,10 +84,13 @@ def of_python(value: object, spot: Spot) -> Tree:
     return Tree(Friend(repr(value), f"a {type(value).__name__}"), spot)
 
 
-def compose(path: Path, problems: Problems, asked: Spot | None = None) -> Tree | None:
+def compose(
+    path: Path, problems: Problems, asked: Spot | None = None, holds: str = "checkpoints: and tasks:"
+) -> Tree | None:
     """The tree of one file; None where it cannot be read as YAML at all, which `problems` then says.
 
-    `asked`: where the file was named; a file that cannot be opened is a mistake there.
+    `asked`: where the file was named; a file that cannot be opened is a mistake there. `holds`: the keys that
+    a file of this kind has, for the message where it is no mapping.
     """
     import yaml
 
@@ -116,19 +119,19 @@ def compose(path: Path, problems: Problems, asked: Spot | None = None) -> Tree |
     except (ValueError, OverflowError) as error:  # an escape such as \UFFFFFFFF, a version of 5,000 digits
         problems.add(Spot(path, 1, 1), f"no YAML: {error}")
     else:
-        return Reading(path, problems).whole(node)
+        return Reading(path, problems, holds).whole(node)
     return None
 
 
 def _text(path: Path, problems: Problems, asked: Spot) -> str | None:
     try:
         if not path.is_file():
-            problems.add(asked, f"there is no file {plain_name(path)}; expected the YAML file of a sweep")
+            problems.add(asked, f"there is no file {plain_name(path)}; expected a YAML file")
             return None
         with path.open("rb") as file:
             data = file.read(LARGEST_FILE + 1)
         if len(data) > LARGEST_FILE:
-            problems.add(Spot(path, 1, 1), f"more than {LARGEST_FILE:,} bytes; a sweep file is shorter")
+            problems.add(Spot(path, 1, 1), f"more than {LARGEST_FILE:,} bytes; write a shorter file")
             return None
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -152,6 +155,7 @@ class Reading:
 
     path: Path
     problems: Problems
+    holds: str
     nodes: int = 0
 
     def whole(self, node: Any) -> Tree | None:
@@ -165,7 +169,7 @@ class Reading:
             self.problems.add(error.spot, str(error))
             return None
         spot = self.spot(node) if node else Spot(self.path, 1, 1)
-        self.problems.add(spot, "expected a mapping with checkpoints: and tasks:")
+        self.problems.add(spot, f"expected a mapping with {self.holds}")
         return None
 
     def spot(self, node: Node) -> Spot:
@@ -186,7 +190,7 @@ class Reading:
             return Tree([self.tree(child, depth + 1) for child in node.value], spot)
         if isinstance(node, ScalarNode):
             return Tree(scalar(node), spot)
-        return Tree(Friend(node.tag, "tags are not used in sweep files"), spot)
+        return Tree(Friend(node.tag, "tags are not used"), spot)
 
     def mapping(self, node: MappingNode, spot: Spot, depth: int) -> Tree:
         from yaml.nodes import ScalarNode
@@ -219,7 +223,7 @@ def scalar(node: ScalarNode) -> str | int | Friend:
     if kind in ("value", "merge"):  # = and <<
         return text
     if node.style is not None or node.tag == kind:
-        return Friend(text, f"the tag {shown(node.tag)}; tags are not used in sweep files")
+        return Friend(text, f"the tag {shown(node.tag)}; tags are not used")
     if kind == "int" and _WHOLE.fullmatch(text):
         return int(text)
     return Friend(text, _why(kind, text))
