@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from pgbench.report.table import Table
@@ -15,6 +16,7 @@ _HIDDEN = {
     "Zl",
     "Zp",
 }  # controls, bidi and other invisible marks, line separators
+_COMMAND = re.compile(r"^(\s*)(:)(?=:)|()(#)(?=#\[)")
 
 
 def terminal(table: Table) -> str:
@@ -35,10 +37,15 @@ def terminal(table: Table) -> str:
 def printable(text: str) -> str:
     r"""Text that cannot steer a terminal: every control or invisible character is shown escaped.
 
-    >>> printable("\x1b[31mred\n")
-    '\\x1b[31mred\\n'
+    Nor a build log: GitHub Actions obeys `##[command]` anywhere in a line, and `::command::` at its start.
+
+    >>> printable("\x1b[31mred\n"), printable("::error::x")
+    ('\\x1b[31mred\\n', '\\x3a:error::x')
     """
-    return "".join(_escaped(letter) if unicodedata.category(letter) in _HIDDEN else letter for letter in text)
+    clean = "".join(
+        _escaped(letter) if unicodedata.category(letter) in _HIDDEN else letter for letter in text
+    )
+    return _COMMAND.sub(lambda found: f"{found[1] or ''}\\x{ord(found[2] or found[4]):02x}", clean)
 
 
 def width(text: str) -> int:
