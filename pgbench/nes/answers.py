@@ -12,8 +12,11 @@ from typing import TypeAlias
 from pgbench.errors import StoreError, UsageError
 from pgbench.keys import json_key
 from pgbench.records import RunRecord, SampleLine
+from pgbench.registry import SHIPPED, task_names
 from pgbench.samples import read_lines
 from pgbench.store import read_record
+
+_OF_CAPTIONS = ("docci", "custom")  # of the shipped tasks
 
 Splitter: TypeAlias = Callable[[str], Sequence[str]]  # a caption -> its sentences
 
@@ -74,6 +77,22 @@ def read_all(runs: Sequence[Path]) -> tuple[Answers, ...]:
         if one.record.key == other.record.key:
             raise UsageError(f"{one.folder} and {other.folder} are the same run; name each run once")
     return tuple(found)
+
+
+def require_captions(found: Iterable[Answers]) -> None:
+    """Raises UsageError for a run of a shipped task whose answers are no captions.
+
+    Captions are those of docci, and may be those of `custom` and of tasks of others, whose answers nobody
+    here knows.
+    """
+    names = task_names()
+    for one in found:
+        task = one.record.spec.task
+        if names.get(task) == SHIPPED and task not in _OF_CAPTIONS:
+            raise UsageError(
+                f"{one.folder} is a run of {task}, whose answers are no captions; name runs of "
+                f"{' or '.join(_OF_CAPTIONS)}, or of a task of your own"
+            )
 
 
 def captions(answers: Answers, split: Splitter) -> Captions:

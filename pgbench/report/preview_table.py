@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pgbench.report.sweep_table import clock, name, reason_of
-from pgbench.report.table import Table, size
+from pgbench.report.table import Table, plural, size
 from pgbench.sweeping.memory import RULE
 from pgbench.sweeping.preview import Ahead
 
@@ -48,13 +48,13 @@ def counted(cells: Sequence[Ahead]) -> str:
     """One line: cells, samples and time in all."""
     states = [cell.told.state for cell in cells]
     to_run = sum(cell.runs for cell in cells)
-    parts = [f"{len(cells):,} cells", f"{to_run:,} to run", f"{states.count('done'):,} done"]
+    parts = [plural(len(cells), "cell"), f"{to_run:,} to run", f"{states.count('done'):,} done"]
     before = sum(cell.failed_before for cell in cells)
     if before:
         parts.append(f"{before:,} failed before")
     if bad := states.count("failed") - before:
         parts.append(f"{bad:,} impossible")
-    parts.append(f"{sum(cell.left for cell in cells):,} samples to answer")
+    parts.append(f"{plural(sum(cell.left for cell in cells), 'sample')} to answer")
     return ", ".join(parts)
 
 

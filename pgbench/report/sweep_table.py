@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pgbench.recipe.asked import AskedCell
-from pgbench.report.table import Table, caveats, row_of
+from pgbench.report.table import Table, caveats, plural, row_of
 from pgbench.sweeping.state import model_name, task_name
 from pgbench.sweeping.status import CellStatus, Status
 from pgbench.sweeping.work import Swept, Told
@@ -43,7 +43,7 @@ def of_status(status: Status) -> Table:
         notes += [f"{where}: {cell.reason}"] if cell.reason else []
         notes += [f"{where}: written by {', '.join(cell.holders)}"] if cell.holders else []
     return Table(
-        title=(f"{len(status.cells):,} cells: {counts}; {answers:,} answers",),
+        title=(f"{plural(len(status.cells), 'cell')}: {counts}; {plural(answers, 'answer')}",),
         columns=("task", "checkpoint", "quant", "status", "answers", "of", "failed", "samples/s"),
         rows=tuple(_status_row(cell) for cell in status.cells),
         notes=tuple(notes),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pgbench.errors import UsageError, unknown
+from pgbench.published import contamination
 from pgbench.records import Cost, RunRecord, Score
 from pgbench.types import Checkpoint
 
+SUBMIT_HINT = "; pgbench submit RUN writes a test server's file"
 _KINDS = {
     "clustered t": "clustered t",
     "wilson": "Wilson over clusters where all of them agree",
@@ -177,7 +179,7 @@ def caveats(record: RunRecord) -> list[str]:
     if spec.checkpoint.backend in ("oracle", "replay"):
         found.append(f"NO MODEL: answers of the {spec.checkpoint.backend} backend")
     if data.unscored:
-        sent = "; pgbench submit RUN writes a test server's file" if data.unscored == data.selected else ""
+        sent = SUBMIT_HINT if data.unscored == data.selected else ""
         found.append(f"without references, answered and not scored: {data.unscored:,}{sent}")
     if record.cost.nonfinite:
         found.append(f"logits that are nan or inf met by samples: {record.cost.nonfinite:,}")
@@ -185,6 +187,44 @@ def caveats(record: RunRecord) -> list[str]:
         first = record.failures[0]
         found.append(f"{len(record.failures):,} failed, first: {first.sample_id}: {first.reason}")
     return found
+
+
+def plural(count: int, word: str) -> str:
+    """
+    >>> plural(1, "cell"), plural(2000, "cell")
+    ('1 cell', '2,000 cells')
+    """
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def by_mark(runs: Mapping[str, Sequence[str]]) -> list[str]:
+    """Each caveat once. `runs`: a run's name -> its caveats; of several runs their count stands first.
+
+    >>> by_mark({"a": ["DEMO"], "b": ["DEMO", "LIMITED"]})
+    ['all 2 runs: DEMO', 'b: LIMITED']
+    """
+    named: dict[str, list[str]] = {}
+    for run, marks in runs.items():
+        for mark in marks:
+            named.setdefault(mark, []).append(run)
+    return [f"{_whose(names, len(runs))}: {mark}" for mark, names in named.items()]
+
+
+def _whose(names: Sequence[str], count: int) -> str:
+    if len(names) == 1:
+        return names[0]
+    return f"all {count:,} runs" if len(names) == count else f"{len(names):,} of {count:,} runs"
+
+
+def seen(record: RunRecord) -> str:
+    """Why the samples may have been trained on; "": no reason known.
+
+    With drawn pictures, a demo checkpoint or the oracle, which is no model, there is none.
+    """
+    spec = record.spec
+    if record.data.demo or spec.checkpoint.demo or spec.checkpoint.backend == "oracle":
+        return ""
+    return contamination(spec.checkpoint.profile, spec.task, spec.split) or ""
 
 
 def _demo(record: RunRecord) -> str:
