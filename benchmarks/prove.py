@@ -1,4 +1,4 @@
-"""The long proofs (`make prove`): kills, VQAv2 at full size, batches, start-up, quantization, sweeps.
+"""The long proofs (`make prove`): kills, VQAv2 at full size, batches, start-up, quantization, sweeps, gate.
 
 Writes results/bench/prove.json. Exits 1 when a proof fails.
 """
@@ -28,11 +28,16 @@ def proofs(kills: int, slow_kills: int, sweep_kills: int) -> Iterator[tuple[str,
     """The name of each proof, and the function that carries it out in an empty folder."""
     sys.path.insert(0, str(ROOT / "tests"))  # the proofs share kills.py with the tests
     import proofs as carried
+    from gate_simulation import simulated
     from million import million
+    from reporting import compare_two, report_of_many
 
     yield "start-up", carried.start_up
     yield "VQAv2 from files, all questions, killed once", carried.whole_vqav2
     yield "a million samples, oracle", million
+    yield "the gate, simulated", simulated
+    yield "a report over 1,000 records", report_of_many
+    yield "two runs of 5,000 samples compared", compare_two
     yield "killed, oracle on a slow task", partial(carried.killed_oracle, kills=slow_kills)
     for model in carried.SHIPPED:
         yield f"killed, {model} in float32", partial(carried.killed_checkpoint, model=model, kills=kills)
