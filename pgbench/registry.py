@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Noun: TypeAlias = Literal["task", "backend"]
 
 SHIPPED_TASKS = "pgbench_tasks"
+SHIPPED = "pgbench"  # who owns them, as `task_names` says it
 GROUPS: Mapping[Noun, str] = {"task": "pgbench.tasks", "backend": "pgbench.backends"}
 NAME = re.compile(r"[a-z0-9_]+")
 BY_PATH = "; or give the path of a .py file that exports TASK"
@@ -167,13 +168,13 @@ def _shipped_tasks() -> Iterator[tuple[str, Entry]]:
         raise UsageError(f"package {SHIPPED_TASKS} is not installed; install pgbench again: pip install -e .")
     for module in iter_modules(spec.submodule_search_locations):
         if not module.name.startswith("_"):
-            yield module.name, Entry("pgbench", f"{SHIPPED_TASKS}.{module.name}", "TASK")
+            yield module.name, Entry(SHIPPED, f"{SHIPPED_TASKS}.{module.name}", "TASK")
 
 
 def _shipped_backends() -> Iterator[tuple[str, Entry]]:
     for name, target in backends.SHIPPED.items():
         module, _, attribute = target.partition(":")
-        yield name, Entry("pgbench", module, attribute)
+        yield name, Entry(SHIPPED, module, attribute)
 
 
 def _entry(noun: Noun, name: str) -> Entry:

@@ -18,19 +18,23 @@ Rule: TypeAlias = Callable[[str, str], Iterator[str]]
 BY_FLOOR = {
     "ground": "types records errors profiles keys",
     "parts": "metrics stats power registry sources submissions recipe specs plan tally durable lines"
-    " holders locks samples store published backends",
-    "work": "runner batch witness report check nes demo fetch inspection evaluate_modules sweeping frame"
-    " flips concluding merging reuse rescore",
+    " holders locks samples store units published backends",
+    "work": "runner batch witness report paired exports check nes demo fetch inspection evaluate_modules"
+    " sweeping frame flips concluding merging reuse rescore",
     "placement": "engines",
-    "roof": "cli face __init__ __main__",
+    "roof": "cli face pytest_plugin __init__ __main__",
 }
 FLOOR_NAMES = tuple(BY_FLOOR)
 FLOORS = {room: floor for floor, rooms in enumerate(BY_FLOOR.values()) for room in rooms.split()}
 A_TASK_MAY_IMPORT = {*BY_FLOOR["ground"].split(), "metrics", "sources", "submissions"}
 ENGINE = set("accelerate bitsandbytes optimum peft torch torchao transformers".split())
 HEAVY = ENGINE | set("PIL datasets evaluate matplotlib numpy pandas pyarrow scipy statsmodels".split())
+HEAVY |= {"jinja2", "junitparser"}
 PICKLES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
-PURE = re.compile(r"pgbench/(metrics/.*|stats|power|specs|plan|check|report/table)\.py")
+PURE = re.compile(
+    r"pgbench/(metrics/.*|stats/.*|power|specs|plan|check/(?!asking|folders)\w+"
+    r"|report/(table|grid|axes|entries|comparison|costs|deltas|layouts|marks|placing|published_rows|saying))\.py"
+)
 IMPURE = set("io logging os pathlib shutil socket subprocess sys tempfile time urllib".split())
 PRINTS = re.compile(r"pgbench/(cli/.*|cli\.py|__main__\.py|demo/train\.py)")
 ENGINE_DOOR = re.compile(r"pgbench/(backends/.*|demo/train\.py)")

@@ -19,6 +19,8 @@ HOME = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 INHERITED = (
     "COLUMNS",
     "FORCE_COLOR",
+    "GITHUB_ACTIONS",  # else a check in these tests would write into the summary of their own run
+    "GITHUB_STEP_SUMMARY",
     "HF_ENDPOINT",
     "HF_TOKEN",
     "HTTPS_PROXY",

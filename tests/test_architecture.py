@@ -91,7 +91,12 @@ BROKEN = [
         "imports transformers",
     ),
     (rules.one_door, "tasks/gqa.py", "import bitsandbytes", "imports bitsandbytes"),
-    (rules.light_modules, "pgbench/stats.py", "from scipy import stats", "imports scipy at module level"),
+    (
+        rules.light_modules,
+        "pgbench/stats/intervals.py",
+        "from scipy import stats",
+        "imports scipy at module level",
+    ),
     (
         rules.light_modules,
         "tasks/gqa.py",
@@ -105,10 +110,10 @@ BROKEN = [
     (rules.no_face, "pgbench/store.py", "from . import compare", "imports the package face"),
     (rules.no_face, "pgbench/registry.py", "import tasks.textvqa", "in the repository only"),
     (rules.pure, "pgbench/metrics/vqa.py", IN_F + "from pathlib import Path", "imports pathlib"),
-    (rules.pure, "pgbench/stats.py", "import time", "imports time"),
+    (rules.pure, "pgbench/stats/intervals.py", "import time", "imports time"),
     (rules.pure, "pgbench/specs.py", IN_F + "open('x')", "calls open"),
     (rules.pure, "pgbench/plan.py", IN_F + "print(1)", "calls print"),
-    (rules.pure, "pgbench/check.py", IN_F + "datetime.datetime.now(tz)", "calls datetime.datetime.now"),
+    (rules.pure, "pgbench/check/rules.py", IN_F + "datetime.datetime.now(tz)", "calls datetime.datetime.now"),
     (rules.pure, "pgbench/report/table.py", "import os", "imports os"),
     (rules.quiet, "pgbench/runner.py", IN_F + "print('x')", "calls print"),
     (rules.quiet, "tasks/gqa.py", IN_F + "raise SystemExit(2)", "calls SystemExit"),
@@ -129,7 +134,12 @@ BROKEN = [
         "torch.manual_seed(0)",
         "torch.manual_seed runs",
     ),
-    (rules.no_effects, "pgbench/stats.py", "RNG = np.random.default_rng(0)", "np.random.default_rng runs"),
+    (
+        rules.no_effects,
+        "pgbench/stats/intervals.py",
+        "RNG = np.random.default_rng(0)",
+        "np.random.default_rng runs",
+    ),
     (
         rules.no_effects,
         "pgbench/cli/__init__.py",
@@ -185,7 +195,10 @@ FINE = [
         "pgbench/demo/train.py",
         "import torch\nif __name__ == '__main__':\n    torch.manual_seed(0)\n    print(1)",
     ),
-    ("pgbench/stats.py", "import math\nfrom datetime import datetime\n" + IN_F + "import scipy.stats"),
+    (
+        "pgbench/stats/intervals.py",
+        "import math\nfrom datetime import datetime\n" + IN_F + "import scipy.stats",
+    ),
     (
         "pgbench/sources/images.py",
         "if TYPE_CHECKING:\n    import PIL.Image\n" + IN_F + "from PIL import Image",

@@ -27,17 +27,23 @@ COMMANDS = (
     "status",
     "merge",
     "plan",
+    "export",
+    "check",
+    "compare",
+    "baseline",
+    "report",
 )
-TO_COME = {"check"}  # named in the table of exit codes
 OTHERS = {"--help", "--editable"}  # of pgbench itself, of pip
+PYTEST = {f"--pgbench-{name}" for name in ("baseline", "candidate", "rules", "strict")}  # of the plugin
 CLUSTERS = set("--head --port --generate --parsable --dependency --wrap".split())  # of ray, of sbatch
 
 
 @pytest.fixture
 def flags(capsys: pytest.CaptureFixture[str]) -> set[str]:
     """Every flag of every command, as its help prints it."""
-    found = OTHERS | CLUSTERS
-    nested = [["data", "check"], *(["nes", name] for name in ("sheet", "score", "judge"))]
+    found = OTHERS | CLUSTERS | PYTEST
+    nes = (["nes", name] for name in ("sheet", "score", "judge"))
+    nested = [["data", "check"], ["baseline", "save"], *nes]
     for command in ([], *nested, *([name] for name in COMMANDS)):
         assert invoke([*command, "--help"]) == 0
         found |= set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
@@ -59,7 +65,7 @@ def test_every_flag_exists(page: Path, flags: set[str]) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_exists(page: Path) -> None:
     named = set(re.findall(r"(?m)^`?(?:python -m )?pgbench ([a-z]+)", code(page)))
-    assert named <= {*COMMANDS, *TO_COME}
+    assert named <= set(COMMANDS)
 
 
 def test_every_command_is_in_the_readme() -> None:

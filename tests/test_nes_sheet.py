@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import planted
 import pytest
 from caption_runs import caption_run
 
@@ -155,6 +156,20 @@ def test_ratings_of_another_sheet_make_a_short_message(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"3,000 mistakes in the ratings: .*; and 2,980 more") as found:
         read([saved(tmp_path / "ann.csv", rows)], {})
     assert len(str(found.value)) < 2_000
+
+
+@pytest.mark.parametrize("command", [["sheet", "--out", "rating"], ["judge", "--judge", "org/nli"]])
+def test_answers_that_are_no_captions_are_refused(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    questions = planted.textvqa(4)
+    run = planted.plant(tmp_path / "runs", questions, planted.gold("textvqa", questions)).folder
+    monkeypatch.chdir(tmp_path)
+    assert invoke(["nes", command[0], str(run), *command[1:]]) == 2
+    told = capsys.readouterr().err
+    assert "is a run of textvqa, whose answers are no captions; name runs of docci or custom" in told
+    assert told.count("\n") == 1
+    assert not (tmp_path / "rating").exists()
 
 
 def test_json_says_what_a_run_is_not(tmp_path: Path, capsys: Capture) -> None:

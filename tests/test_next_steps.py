@@ -109,6 +109,8 @@ def test_a_task_file_is_shown_as_a_shipped_task_is(tmp_path: Path, capsys: Captu
         (["nes"], "Missing command. (see pgbench nes --help)"),
         (["data"], "Missing command. (see pgbench data --help)"),
         (["rnu"], "(see pgbench --help)"),
+        (["report", "runs", "--layout"], "requires an argument. (see pgbench report --help)"),
+        (["nes", "sheet", "run", "--out"], "requires an argument. (see pgbench nes sheet --help)"),
         (["tasks", "./nowhere.py"], "nowhere.py does not exist"),
         (["fetch", "--task", "custom"], "pgbench tasks custom says what it reads"),
         (["submit", "nowhere"], "name a run as it was printed"),

@@ -71,11 +71,21 @@ def test_the_data_is_in_the_wheel(wheel: Path) -> None:
     ]
     wanted = {path.relative_to(ROOT).as_posix() for path in shipped}
     assert {Path(path).suffix for path in wanted} >= {".json", ".safetensors"}
+    templates = (ROOT / "pgbench/report/formats/templates").iterdir()
+    wanted |= {path.relative_to(ROOT).as_posix() for path in templates if own(path)}
+    assert "pgbench/report/formats/templates/page.html" in wanted
     for folder in ("published", "demo"):
         found = [path for path in (ROOT / "results" / folder).rglob("*") if path.is_file() and own(path)]
         wanted |= {f"pgbench_{path.relative_to(ROOT).as_posix()}" for path in found}
     assert {"pgbench_results/published/textvqa.csv", "pgbench_results/published/README.md"} <= wanted
     assert wanted | {"pgbench/py.typed"} <= names(wheel)
+
+
+def test_pytest_finds_the_plugin_of_the_wheel(wheel: Path) -> None:
+    (name,) = (name for name in names(wheel) if name.endswith(".dist-info/entry_points.txt"))
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(name).decode()
+    assert "[pytest11]\npgbench = pgbench.pytest_plugin\n" in text
 
 
 def test_nothing_else_is_in_the_wheel(wheel: Path) -> None:

@@ -182,6 +182,8 @@ def test_what_has_not_changed_is_left_alone(house: House) -> None:
     kept = contents(folder)
     assert house.one()["state"] == "unchanged"
     assert contents(folder) == kept
+    assert invoke(["rescore", str(folder), "--task", str(house.task)]) == 0
+    assert "\n1 where the task has not changed" in house.capsys.readouterr().out
     found = house.one("--force")
     assert found["state"] == "rescored"
     assert found["rescored"]["scores"] == json.loads(kept["record.json"])["scores"]
@@ -382,6 +384,9 @@ def test_the_table(house: House) -> None:
     assert invoke(["rescore", str(house.out), "--task", str(house.task)]) == 3
     said = house.capsys.readouterr().out
     assert "2 REFUSED" in said
+    assert [line.split()[:3] for line in said.splitlines() if line.startswith("run ")] == [
+        ["run", "result", "task"]
+    ]
     assert "any more; run again" in said
     house.write(EASIER)
     assert invoke(["rescore", str(house.out), "--task", str(house.task)]) == 0

@@ -17,6 +17,7 @@ from pgbench.cli import invoke
 from pgbench.errors import StoreError
 from pgbench.locks import Lock
 from pgbench.recipe.asked import AskedCell
+from pgbench.report.sweep_table import of_status
 from pgbench.sweeping import state
 from pgbench.sweeping.live import looked_at
 from pgbench.sweeping.status import CellStatus, Status, answers_of, read_status
@@ -269,6 +270,11 @@ def test_it_never_fails_while_a_sweep_writes(tmp_path: Path) -> None:
     thread.join()
     assert errors == []
     assert {"running", "waiting", "done"} <= seen
+
+
+def test_one_cell_is_no_cells(tmp_path: Path) -> None:
+    swept(tmp_path, CELLS[:1])
+    assert of_status(read_status(tmp_path)).title == ("1 cell: 1 done; 20 answers",)
 
 
 def test_the_table_and_the_document_say_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

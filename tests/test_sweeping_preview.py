@@ -251,6 +251,7 @@ def test_a_cell_that_failed_before_is_neither_done_nor_impossible(tmp_path: Path
     assert [ahead.failed_before for ahead in found] == [True, False, False]
     assert "1 sample failed, 0 allowed" in found[0].told.reason
     assert "or allow max_failures 1" in found[0].told.reason
+    assert counted(found[:1]).startswith("1 cell, ")
     assert counted(found) == "3 cells, 0 to run, 1 done, 1 failed before, 1 impossible, 0 samples to answer"
     notes = of_preview(found).notes
     assert notes[0].startswith("failed before: textvqa")
@@ -302,7 +303,7 @@ def test_a_dry_run_says_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[
     words = ["--checkpoint", "tiny-gemma", "--task", "textvqa", "--limit", "20", "--batch-size", "4"]
     assert invoke(["sweep", *words, "--dry-run", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "1 cells, 1 to run, 0 done, 20 samples to answer" in out
+    assert "1 cell, 1 to run, 0 done, 20 samples to answer" in out
     assert "memory is an estimate from the config alone" in out
     assert "time: unknown; no record below --out" in out  # of another revision
 

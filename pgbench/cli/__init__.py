@@ -13,12 +13,17 @@ from typing import Annotated
 import typer
 
 from pgbench.cli import (
+    baseline,
+    check,
+    compare,
     data,
+    export,
     fetch,
     merge,
     nes,
     plan,
     published,
+    report,
     rescore,
     run,
     score,
@@ -47,13 +52,18 @@ app.command("status", short_help="How far a sweep is, while it runs and afterwar
 app.command("tasks", short_help="List the tasks, or show one of them fully.")(tasks.tasks)
 app.command("show", short_help="Show a run again, its worst answers, a breakdown.")(show.show)
 app.command("plan", short_help="Samples that show a drop; what a sweep will cost.")(plan.plan)
+app.command("compare", short_help="Two runs of the same questions, sample by sample.")(compare.compare)
+app.command("check", short_help="The gate of a CI: is a candidate worse than its baseline?")(check.check)
 app.command("published", short_help="List published numbers with their sources.")(published.published)
+app.command("report", short_help="Tables of runs and published numbers, for papers.")(report.report)
 app.command("merge", short_help="Make records of shards that several machines answered.")(merge.merge)
 app.command("score", short_help="Score answers made elsewhere.")(score.score)
 app.command("rescore", short_help="Score stored answers again where a task has changed.")(rescore.rescore)
 app.command("submit", short_help="Write the file that a test server takes.")(submit.submit)
+app.command("export", short_help="Write runs for model cards, and for other evaluation tools.")(export.export)
 app.command("fetch", short_help="Download for machines without a network, and verify.")(fetch.fetch)
 app.command("worker", hidden=True)(worker.worker)
+app.add_typer(baseline.app, name="baseline", short_help="baseline save: runs kept in one file for check.")
 app.add_typer(data.app, name="data", short_help="data check: is a benchmark's data whole and readable?")
 app.add_typer(nes.app, name="nes", short_help="nes sheet, score, judge: captions rated by people or a model.")
 
@@ -110,10 +120,22 @@ def invoke(arguments: list[str], *, debug: bool = False) -> int:
         )
     except Exception as error:  # noqa: BLE001 - a defect of ours or a library's: one line, never exit code 1
         if (usage := getattr(error, "format_message", None)) is not None:  # typer's own usage errors
-            command = getattr(getattr(error, "ctx", None), "command_path", None) or "pgbench"
+            command = getattr(getattr(error, "ctx", None), "command_path", None) or _command(arguments)
             return _say(error, f"{usage()} (see {command} --help)", USAGE, debug)
         text = f"unexpected {type(error).__name__}: {error} (--debug shows the traceback; please report it)"
         return _say(error, text, INCOMPLETE, debug)
+
+
+def _command(arguments: list[str]) -> str:
+    """The command that arguments begin with: an option without its value does not say whose it is."""
+    found: object = typer.main.get_command(app)
+    names = ["pgbench"]
+    for word in arguments:
+        found = getattr(found, "commands", {}).get(word)
+        if found is None:
+            break
+        names.append(word)
+    return " ".join(names)
 
 
 def _say(error: BaseException, text: str, code: int, debug: bool) -> int:

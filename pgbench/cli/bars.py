@@ -43,6 +43,13 @@ def of_sweep(total: int) -> Iterator[Any]:
         yield bar
 
 
+@contextlib.contextmanager
+def of_work(total: int, unit: str, doing: str) -> Iterator[Any]:
+    """For work that is mostly done in a moment: shown after a second, and gone when it is done."""
+    with _bar(unit=unit, desc=doing, total=total, delay=1.0, leave=False) as bar:
+        yield bar
+
+
 def _bar(**options: Any) -> Any:
     from tqdm import tqdm
 

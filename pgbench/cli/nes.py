@@ -39,7 +39,9 @@ def sheet(
     from pgbench.nes import sheet as sheets
 
     with streams.stdout_on_stderr():
-        cut = [answers.captions(one, sentences) for one in answers.read_all(runs)]
+        named = answers.read_all(runs)
+        answers.require_captions(named)
+        cut = [answers.captions(one, sentences) for one in named]
         found = pictures.find((caption.line for run in cut for caption in run.captions), data)
         made = sheets.build(cut, found, out, seed, _splitter())
         sheets.save(made, out)
@@ -100,6 +102,7 @@ def judge(
 
     with streams.stdout_on_stderr():
         found = answers.read_all(runs)
+        answers.require_captions(found)
         cut = [answers.captions(one, sentences) for one in found]
         loaded = nli.load(judge, revision, device)
         total = sum(len(caption.sentences) for run in cut for caption in run.captions)

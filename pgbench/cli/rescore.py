@@ -84,10 +84,11 @@ def _table(runs: Path, found: Sequence[Verdict]) -> Table:
     from pgbench.report.table import Table
 
     rows = [(_named(runs, one.folder), _MEANT[one.state], *_change(one)) for one in found]
-    counts = [(sum(one.state == state for one in found), said) for state, said in _MEANT.items()]
+    counted = _MEANT | {"unchanged": "where the task has not changed"}
+    counts = [(sum(one.state == state for one in found), said) for state, said in counted.items()]
     return Table(
         title=("Scores of stored answers under the tasks of today",),
-        columns=("run", "", "task", "metric", "was", "now"),
+        columns=("run", "result", "task", "metric", "was", "now"),
         rows=tuple(rows),
         notes=(", ".join(f"{count:,} {said}" for count, said in counts if count),),
         left=4,

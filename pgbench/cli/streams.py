@@ -49,7 +49,8 @@ def print_json(document: object) -> None:
         text.encode()
     except UnicodeEncodeError:  # lone surrogates: a file name that is not UTF-8
         text = json.dumps(document, indent=1)
-    print(text)
+    # A log of GitHub obeys ##[command] anywhere in a line; in a document # stands in texts alone.
+    print(text.replace("##[", r"\u0023#["))
 
 
 def flush() -> int:

@@ -27,11 +27,14 @@ class Reading:
 
     @classmethod
     def of(cls, root: str | Path, errors: str) -> Reading:
-        """Raises UsageError for a folder that is not there. The path of a file stands for its folder."""
+        """Raises UsageError for a folder that is not there. A file of a run stands for its folder."""
         if errors not in ("raise", "skip"):
             raise UsageError(unknown("errors", errors, ("raise", "skip")))
         top = Path(root)
-        top = top.parent if top.is_file() else top
+        if top.is_file():
+            if not any(_MARK.fullmatch(beside.name) for beside in top.parent.iterdir()):
+                raise UsageError(f"{top} is no folder; name a run folder, or one that holds run folders")
+            top = top.parent
         if not top.is_dir():
             raise UsageError(f"there is no folder {top}; name a run folder, or one that holds run folders")
         return cls(top, errors, [])
