@@ -7,6 +7,7 @@ at import. Programs that a test starts inherit them.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -45,6 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts what runs behind it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, database=None)
     hypothesis.settings.load_profile("ci")
 
