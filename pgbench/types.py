@@ -10,84 +10,49 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-Kind: TypeAlias = Literal["pt", "mix", "ft", "chat"]
-Family: TypeAlias = Literal["paligemma", "paligemma2"]
-Style: TypeAlias = Literal["paligemma", "official"]
-Quant: TypeAlias = Literal["none", "8bit", "4bit", "fp4"]
-Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
+from pgbench.checkpoints import AdapterMode as AdapterMode
+from pgbench.checkpoints import AdapterOrder as AdapterOrder
+from pgbench.checkpoints import ChatAttention as ChatAttention
+from pgbench.checkpoints import Checkpoint as Checkpoint
+from pgbench.checkpoints import Dtype as Dtype
+from pgbench.checkpoints import Family as Family
+from pgbench.checkpoints import Kind as Kind
+from pgbench.checkpoints import ModelRequest as ModelRequest
+from pgbench.checkpoints import Profile as Profile
+from pgbench.checkpoints import ProtocolName as ProtocolName
+from pgbench.checkpoints import Quant as Quant
+from pgbench.checkpoints import QuantScope as QuantScope
+from pgbench.checkpoints import Style as Style
+from pgbench.dataset import DataRequest as DataRequest
+from pgbench.dataset import Dataset as Dataset
+from pgbench.dataset import Image as Image
+from pgbench.dataset import Sample as Sample
+from pgbench.dataset import Source as Source
+from pgbench.dataset import Target as Target
+from pgbench.dataset import cluster_of as cluster_of
+
 Mode: TypeAlias = Literal["generate", "likelihood"]
 Direction: TypeAlias = Literal["up", "down"]
-Target: TypeAlias = str | tuple[str, ...] | None
 Sums: TypeAlias = Mapping[str, float]
 
-# How an encoded file becomes the RGB pixels that a processor sees; see sources/images.py for why.
+# How an encoded file becomes RGB pixels; sources/images.py says why, of the paper protocol decoding.py.
 IMAGE_RULE = "exif orientation applied; transparency composited on white; first frame; RGB"
+PAPER_RULE = "exif orientation applied; fast integer DCT; transparency dropped; first frame; RGB"
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
-    """An image that is opened late."""
+class Continuation(NamedTuple):
+    """A text that was put behind the prompt, and what the model thought of it."""
 
-    name: str  # for messages: a file name or row, never an absolute path
-    read: Callable[[], bytes]  # the encoded file (JPEG, PNG, ...); raises OSError
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One question with its images and references, as the benchmark published it."""
-
-    id: str  # stable across runs and machines: the join key of paired tests
-    images: tuple[Image, ...]  # one token block each, in marker order
-    question: str
-    target: Target  # the references; None: published without, run but not scored
-    options: tuple[str, ...] = ()
-    context: str = ""
-    fields: Mapping[str, object] = field(default_factory=dict)  # what only the task itself reads
-    groups: Mapping[str, str] = field(default_factory=dict)  # breakdown name -> value
-    cluster: str = ""  # the coarsest unit of dependence (image, pair); "": the sample itself
+    text: str
+    logprobs: tuple[float, ...]  # natural logarithm, of each of its tokens; the last is the end token's
 
 
-def cluster_of(sample: Sample) -> str:
-    """The name of a sample's cluster; a sample without one is its own."""
-    return sample.cluster or sample.id
+Likelihoods: TypeAlias = tuple[Continuation, ...]  # in the order in which the task gave the texts
 
-
-@dataclass(frozen=True, slots=True)
-class DataRequest:
-    """Where a source shall read: what --split, --data, --data-id, --data-revision and --variant said."""
-
-    split: str
-    path: str | None = None
-    id: str | None = None
-    revision: str | None = None
-    variant: str = ""  # for variants that change which images or labels a sample has; "": the default
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """What a source found. `samples` may fetch its items late; iteration order is the published order."""
-
-    samples: Sequence[Sample]
-    digest: str  # sha256 over ids, questions, references and image names, in order
-    id: str  # what was read: a hub id, a file name, "demo"; never an absolute path
-    revision: str | None = None  # the hub commit, where there is one
-    missing: tuple[str, ...] = ()  # ids of samples whose image file is not there
-    demo: bool = False  # drawn by pgbench, not the published benchmark
-
-
-Source: TypeAlias = Callable[[DataRequest], Dataset]  # raises DataError, HubError
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What kind of checkpoint is asked, which decides how it is asked."""
-
-    kind: Kind
-    family: Family
-    tuned_on: str | None = None  # the task of an ft checkpoint
-    style: Style = "paligemma"  # official: the prompt of the benchmark's authors
+# From all scored samples, each with its answer or None where it failed, to a function of their weights.
+Weighted: TypeAlias = Callable[[Sequence[tuple[Sample, Any]]], Callable[[Sequence[float]], float | None]]
 
 
 def wrong(samples: Sequence[Sample]) -> Sums:
@@ -109,10 +74,15 @@ class Metric:
     floats with "invalid" (unparseable answers) among them. `reduce(summed)` returns the value as a
     fraction, or None where it is undefined. A metric that is a mean returns "sum" and "n" and reduces
     with `pgbench.metrics.mean`, which is what gives it a clustered t interval instead of a bootstrap.
+
+    A metric of mode likelihood gets `Likelihoods` in the place of the raw text. A value that no additive
+    statistics give, as the area under a curve, is computed by `weighted` from all samples together; the
+    bootstrap draws weights. `stat` then has the count of invalid answers alone, `reduce` is not asked, and
+    `unit_of` is another than the default.
     """
 
     name: str
-    stat: Callable[[Sequence[tuple[Sample, str]]], Sums]
+    stat: Callable[[Sequence[tuple[Sample, Any]]], Sums]  # Any: raw text, or Likelihoods
     reduce: Callable[[Sums], float | None]
     source: str  # the code or paper that defines it
     unit_of: Callable[[Sample], str] = sample_id
@@ -121,6 +91,19 @@ class Metric:
     number: bool = False  # the value is no fraction (a distance, say) and is never shown in percent
     direction: Direction | None = "up"
     primary: bool = False
+    weighted: Weighted | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LikelihoodMode:
+    """What a task scores in mode likelihood: given texts behind the prompt, instead of what a model prints.
+
+    `right` says which of the continuations are right, by their places.
+    """
+
+    continuations: Callable[[Sample, Profile, str], tuple[str, ...]]  # profile, variant; none: not scored
+    right: Callable[[Sample], tuple[int, ...]]
+    metrics: tuple[Metric, ...]  # their names end in _ll, so that no column mixes them with generated ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,38 +152,7 @@ class Task:
     submission: Submission | None = None
     results: ResultReader | None = None  # None: records with an id and an answer, nothing of its own
     draw: Callable[[int], Metric] | None = None  # seed -> the official script's own guesses, as one unit
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """Which weights, and everything about them that can move an answer."""
-
-    id: str  # a hub id, a folder's name, a shipped checkpoint's name, or the backend's own name
-    revision: str | None  # hub commit, or sha256 of a folder's content
-    profile: Profile
-    resolution: int  # px, square; 0 where the backend sees no pixels
-    dtype: Dtype = "bfloat16"
-    quant: Quant = "none"
-    quant_scope: Literal["all", "language"] = "all"
-    protocol: Literal["hf", "paper"] = "hf"
-    pixels_from: int | None = None
-    adapter: str | None = None
-    backend: str = "paligemma"
-    demo: bool = False  # a checkpoint shipped with pgbench: its numbers say nothing about PaliGemma
-
-
-@dataclass(frozen=True, slots=True)
-class ModelRequest:
-    """What the flags said about the model, before anything was looked up."""
-
-    model: str | None = None
-    revision: str | None = None
-    dtype: Dtype = "bfloat16"
-    quant: Quant = "none"
-    style: Style = "paligemma"
-    device: str = "auto"
-    threads: int | None = None
-    predictions: str | None = None  # for the replay backend
+    likelihood: LikelihoodMode | None = None  # there where `modes` has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +165,7 @@ class DataSource:
 
 
 _LATER = ("metric", "official_seed")  # fields that the first records lack: left out of keys while None
+_LATER_OF_CHECKPOINT = ("chat_attention", "adapter_revision", "adapter_mode", "adapter_order")  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +191,11 @@ class RunSpec:
     def key(self) -> str:
         """sha256 of the spec as sorted JSON: 64 hex digits. What came later counts where it was chosen."""
         chosen = dataclasses.asdict(self)
-        for name in _LATER:
-            if chosen[name] is None:
-                del chosen[name]
+        point = chosen["checkpoint"]
+        later = [(chosen, name) for name in _LATER] + [(point, name) for name in _LATER_OF_CHECKPOINT]
+        for part, name in later:
+            if part[name] is None:
+                del part[name]
         text = json.dumps(chosen, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -254,6 +209,8 @@ class Request:
     prompt: str  # prefix without image tokens, bos or newline
     max_new_tokens: int
     gold: str | None = None  # for the oracle alone; no model ever sees it
+    continuations: tuple[str, ...] | None = None  # to be scored behind the prompt; None: it is to be answered
+    pixels: Pixels | None = None  # of the task, for the paper protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +222,7 @@ class Prepared:
     length: int  # prompt tokens, image tokens included
     image_key: str  # sha256 of the encoded images; "" where the backend opens none
     request_key: str  # sha256 of all that can move this answer
+    ids: tuple[int, ...] = ()  # the prompt's tokens, image tokens included, where the backend has any
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +236,7 @@ class Reply:
     batch_size: int = 0
     seconds: float = 0.0  # wall time of the sample's batch
     finite: bool = True  # no logit was nan or inf
-    logprobs: tuple[float, ...] | None = None
+    likelihoods: Likelihoods = ()  # of the continuations, in mode likelihood
     error: str | None = None
 
 
