@@ -121,8 +121,11 @@ def sized(factory: object, data: bytes, name: str) -> ImageFile:
     return image
 
 
-def upright(image: Picture) -> Picture:
-    """The picture turned as its EXIF orientation says; broken EXIF counts as none, as in browsers."""
+def upright(image: Picture, *, of: Picture | None = None) -> Picture:
+    """The picture turned as its EXIF orientation says; broken EXIF counts as none, as in browsers.
+
+    `of`: the picture as it was opened, where `image` was made of it and lost the EXIF.
+    """
     from PIL.Image import Transpose
 
     turns = {
@@ -135,7 +138,7 @@ def upright(image: Picture) -> Picture:
         8: Transpose.ROTATE_90,
     }
     try:
-        turn = turns.get(image.getexif().get(ORIENTATION, 1))
+        turn = turns.get((of or image).getexif().get(ORIENTATION, 1))
     except BROKEN:
         return image
     return image if turn is None else image.transpose(turn)
@@ -144,14 +147,18 @@ def upright(image: Picture) -> Picture:
 def on_white(image: Picture) -> Picture:
     from PIL import Image
 
-    if image.mode.startswith("I"):
-        image = eight_bits(image)
-    elif image.mode == "F":
-        raise ValueError("its pixels are floats without a known range; expected 8 or 16 bits")
+    image = eight_bits_a_channel(image)
     if not image.has_transparency_data:
         return image.convert("RGB")
     ground = Image.new("RGBA", image.size, WHITE)
     return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+
+
+def eight_bits_a_channel(image: Picture) -> Picture:
+    """The picture, or one of 8 bits in the place of one of 16. Raises ValueError for floats."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floats without a known range; expected 8 or 16 bits")
+    return eight_bits(image) if image.mode.startswith("I") else image
 
 
 def eight_bits(image: Picture) -> Picture:
