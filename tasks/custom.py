@@ -285,7 +285,7 @@ TASK = Task(
     prompt=prompt,
     gold=gold,
     metrics=(EXACT_MATCH,),
-    pixels=Pixels(antialias=True, text_len=32),
+    pixels=Pixels(antialias=True, text_len=512),  # no config of big_vision has such questions
     max_new_tokens=32,
     cite="",
     licence="yours",

@@ -25,6 +25,7 @@ from typing import TypeAlias
 
 from pgbench.errors import DataError, UsageError, unknown
 from pgbench.metrics.docci import METRICS
+from pgbench.metrics.likelihood import PERPLEXITY
 from pgbench.sources.files import (
     check_name,
     check_unique,
@@ -37,7 +38,7 @@ from pgbench.sources.files import (
     listing,
     text,
 )
-from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Task
+from pgbench.types import DataRequest, Dataset, Image, LikelihoodMode, Pixels, Profile, Sample, Task
 
 Record: TypeAlias = Mapping[str, object]
 
@@ -61,7 +62,12 @@ BIBTEX = """@inproceedings{onoe2024docci,
 
 
 def prompt(_sample: Sample, profile: Profile, _variant: str) -> str:
-    """A task prefix of PaliGemma's. Raises UsageError for prompt style official."""
+    """A task prefix of PaliGemma's, and for chat words of pgbench's own, since nobody published any.
+
+    Raises UsageError for prompt style official.
+    """
+    if profile.kind == "chat":
+        return "Describe this image in detail."
     if profile.style == "official":
         raise UsageError("docci has no prompt by its authors; leave out --prompt-style official")
     return "describe en" if (profile.kind, profile.family) == ("mix", "paligemma2") else "caption en"
@@ -199,4 +205,10 @@ TASK = Task(
     max_new_tokens=192,
     cite=BIBTEX,
     licence="CC BY 4.0",
+    modes=("generate", "likelihood"),
+    likelihood=LikelihoodMode(
+        continuations=lambda sample, _profile, _variant: (gold(sample),),
+        right=lambda _sample: (0,),
+        metrics=(PERPLEXITY,),
+    ),
 )

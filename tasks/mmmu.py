@@ -25,11 +25,12 @@ from typing import TypeAlias
 
 from pgbench.errors import DataError, unknown
 from pgbench.metrics.draws import mmmu_draw
-from pgbench.metrics.mmmu import ACCURACY, PLAIN_ACCURACY, letters, open_accuracy, parse_choice
+from pgbench.metrics.likelihood import choice_metrics, lettered
+from pgbench.metrics.mmmu import ACCURACY, BLIND, PLAIN_ACCURACY, letters, open_accuracy, parse_choice
 from pgbench.sources.files import check_unique, digest, field, kind, text
 from pgbench.submissions.read import response_first
 from pgbench.submissions.write import json_object
-from pgbench.types import DataRequest, Dataset, Pixels, Profile, Sample, Submission, Task
+from pgbench.types import DataRequest, Dataset, LikelihoodMode, Pixels, Profile, Sample, Submission, Task
 
 Record: TypeAlias = Mapping[str, object]
 
@@ -230,4 +231,10 @@ TASK = Task(
     ),
     results=response_first,  # of a subject's output.json, where `answer` is the reference
     draw=mmmu_draw,
+    modes=("generate", "likelihood"),
+    likelihood=LikelihoodMode(
+        continuations=lambda sample, _profile, _variant: letters(sample.options),  # open questions: none
+        right=lettered,
+        metrics=choice_metrics(BLIND),
+    ),
 )

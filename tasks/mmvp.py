@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from pgbench.errors import DataError, unknown
+from pgbench.metrics.likelihood import lettered, pair_metrics
 from pgbench.metrics.mmvp import LETTERS, METRICS, normalise
 from pgbench.sources.files import (
     check_unique,
@@ -41,7 +42,7 @@ from pgbench.sources.files import (
     text,
 )
 from pgbench.submissions.read import response_first
-from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Task
+from pgbench.types import DataRequest, Dataset, Image, LikelihoodMode, Pixels, Profile, Sample, Task
 
 Record: TypeAlias = Mapping[str, object]
 
@@ -83,6 +84,12 @@ def gold(sample: Sample) -> str:
         return ""
     option = sample.options[LETTERS.index(sample.target)]
     return option if normalise(option) else f"({sample.target})"
+
+
+def continuations(sample: Sample, _profile: Profile, _variant: str) -> tuple[str, ...]:
+    """The options' texts, as `gold` prints them."""
+    pairs = zip(LETTERS, sample.options, strict=False)
+    return tuple(option if normalise(option) else f"({letter})" for letter, option in pairs)
 
 
 def from_hub(request: DataRequest) -> Dataset:
@@ -224,4 +231,6 @@ TASK = Task(
     licence="MIT",
     variants=VARIANTS,
     results=response_first,  # of the authors' answers file, where `answer` is the reference
+    modes=("generate", "likelihood"),
+    likelihood=LikelihoodMode(continuations, lettered, pair_metrics()),
 )

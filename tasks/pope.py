@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from pgbench.errors import DataError, unknown
+from pgbench.metrics.likelihood import NO, YES, YES_NO
 from pgbench.metrics.pope import METRICS, SETTINGS
 from pgbench.sources.files import (
     check_name,
@@ -37,7 +38,7 @@ from pgbench.sources.files import (
     text,
 )
 from pgbench.submissions.read import by_question, generic
-from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Task
+from pgbench.types import DataRequest, Dataset, Image, LikelihoodMode, Pixels, Profile, Sample, Task
 
 Record: TypeAlias = Mapping[str, object]
 
@@ -233,4 +234,10 @@ TASK = Task(
     cite=BIBTEX,
     licence="MIT (questions); COCO images under the terms of Flickr",
     results=results,
+    modes=("generate", "likelihood"),
+    likelihood=LikelihoodMode(
+        continuations=lambda _sample, _profile, _variant: (YES, NO),
+        right=lambda sample: ((YES, NO).index(str(sample.target)),),
+        metrics=YES_NO,
+    ),
 )

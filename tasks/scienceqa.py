@@ -30,7 +30,9 @@ from typing import TypeAlias
 
 from pgbench.errors import DataError, unknown
 from pgbench.metrics.draws import scienceqa_draw
+from pgbench.metrics.likelihood import choice_metrics, lettered
 from pgbench.metrics.scienceqa import (
+    CHANCE,
     LETTERS,
     PAPER_ACCURACY,
     PLAIN_ACCURACY,
@@ -51,7 +53,7 @@ from pgbench.sources.files import (
     text,
 )
 from pgbench.submissions.read import generic
-from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Task
+from pgbench.types import DataRequest, Dataset, Image, LikelihoodMode, Pixels, Profile, Sample, Task
 
 Record: TypeAlias = Mapping[str, object]
 
@@ -100,6 +102,10 @@ def prompt(sample: Sample, profile: Profile, _variant: str) -> str:
 def gold(sample: Sample) -> str:
     """The sentence PaliGemma was trained to print; the official rule needs the period after the letter."""
     return f"The answer is {sample.target}."
+
+
+def continuations(sample: Sample, _profile: Profile, _variant: str) -> tuple[str, ...]:  # as `gold` prints
+    return tuple(f"The answer is {letter}." for letter in LETTERS[: len(sample.options)])
 
 
 def answer(said: str, _sample: Sample) -> str:
@@ -289,4 +295,6 @@ TASK = Task(
     answer=answer,
     results=results,
     draw=scienceqa_draw,
+    modes=("generate", "likelihood"),
+    likelihood=LikelihoodMode(continuations, lettered, choice_metrics(CHANCE)),
 )

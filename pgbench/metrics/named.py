@@ -12,7 +12,7 @@ from pgbench.metrics import mean, texts
 from pgbench.metrics.mmvp import OWN as MMVP
 from pgbench.metrics.vqa import MMF
 from pgbench.metrics.vqav2 import VQA_EVAL
-from pgbench.types import Metric, Sample, Sums, Task
+from pgbench.types import Metric, Mode, Sample, Sums, Task
 
 
 class _Rule(Protocol):
@@ -53,7 +53,24 @@ _ALL = (
     _of("vqa_thirds", texts.vqa_thirds, texts.THIRDS),
     Metric("choice", _choice_sums, mean, MMVP, primary=True),
 )
+LIKELIHOOD = "_ll"  # how the names of metrics of mode likelihood end, and no other
 NAMED: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
+
+
+def in_mode(task: Task, mode: Mode) -> Task:
+    """The task as it scores in a mode: with that mode's metrics. Raises UsageError for one it lacks."""
+    if mode not in task.modes:
+        raise UsageError(unknown(f"mode of {task.name}", mode, task.modes))
+    if mode == "generate":
+        return task
+    found = task.likelihood.metrics if task.likelihood else ()
+    names = {metric.name for metric in found}
+    if not names or len(names) < len(found) or not all(name.endswith(LIKELIHOOD) for name in names):
+        raise UsageError(
+            f"task {task.name}: mode likelihood needs metrics, each with a name of its own that ends in "
+            f"{LIKELIHOOD}; got {', '.join(sorted(names)) or 'none'}"
+        )
+    return replace(task, metrics=found, draw=None)
 
 
 def narrowed(task: Task, metric: str | None) -> Task:
@@ -64,7 +81,8 @@ def narrowed(task: Task, metric: str | None) -> Task:
     """
     if metric is None:
         return task
-    offered = {**NAMED, **{own.name: own for own in task.metrics}}
+    general = {} if task.metrics[0].name.endswith(LIKELIHOOD) else NAMED  # those judge texts
+    offered = {**general, **{own.name: own for own in task.metrics}}
     if metric not in offered:
         raise UsageError(unknown(f"metric of {task.name}", metric, offered))
     chosen = offered[metric]

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pgbench import stats
 from pgbench.metrics import mean
 from pgbench.records import Interval, Score
-from pgbench.types import Metric, Sample, Sums, cluster_of, sample_id
+from pgbench.types import Likelihoods, Metric, Sample, Sums, cluster_of, sample_id
 
-Row = tuple[Sample, str | None]  # a sample and its raw answer; None: the sample failed
+Row = tuple[Sample, str | Likelihoods | None]  # a sample and its answer; None: the sample failed
 
 _SLACK = 1e-9  # of a sample: what rounding may add to sums
 
 
 def unit_sums(metric: Metric, unit: Sequence[Row]) -> Sums:
     """The additive statistics of one unit; those of a failure if any of its samples has no answer."""
-    answered = [(sample, text) for sample, text in unit if text is not None]
+    answered = [(sample, answer) for sample, answer in unit if answer is not None]
     if len(answered) < len(unit):
         return metric.failed([sample for sample, _ in unit])
     return metric.stat(answered)
@@ -34,11 +34,41 @@ def score(metric: Metric, rows: Iterable[Row]) -> Score:
     Raises ValueError where a metric's own sums contradict its direction (`ClusterSums.score`), and what
     `metric.stat` raises.
     """
+    if metric.weighted is not None:
+        return _weighted(metric, [row for row in rows if row[0].target is not None])
     sums = ClusterSums()
     for unit in units_of(metric, rows):
-        failed = [text for _, text in unit].count(None)
+        failed = [answer for _, answer in unit].count(None)
         sums.add(cluster_of(unit[0][0]), unit_sums(metric, unit), len(unit), failed)
     return sums.score(metric)
+
+
+def _weighted(metric: Metric, rows: Sequence[Row]) -> Score:
+    """A value of all samples together, with a bootstrap over clusters that draws their weights."""
+    value_of = metric.weighted(rows) if metric.weighted and rows else lambda weights: None
+    names = sorted({cluster_of(sample) for sample, _ in rows})  # the bootstrap depends on the order
+    numbers = {name: number for number, name in enumerate(names)}
+    places = [numbers[cluster_of(sample)] for sample, _ in rows]
+    value = value_of([1.0] * len(rows))
+    bounds = None if value is None else stats.weighted_bootstrap(places, value_of)
+    low, high = (bounds.low, bounds.high) if bounds else (None, None)
+    kind: Interval = "bootstrap" if bounds else "none"
+    if bounds is None and value is not None and metric.direction == "up":
+        (low, high), kind = stats.wilson(value, len(names)), "wilson"
+    answered = [row for row in rows if row[1] is not None]
+    return Score(
+        value=value,
+        low=low,
+        high=high,
+        stderr=bounds.stderr if bounds else None,
+        n=len(rows),
+        units=len(rows),
+        clusters=len(names),
+        invalid=round(sum(metric.stat([row]).get("invalid", 0.0) for row in answered)),
+        failed=len(rows) - len(answered),
+        interval=kind,
+        number=metric.number,
+    )
 
 
 def units_of(metric: Metric, rows: Iterable[Row]) -> Iterable[Sequence[Row]]:

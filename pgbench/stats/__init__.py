@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pgbench.stats.differences import Difference, DifferenceKind, paired_interval
 from pgbench.stats.effects import detectable_effect, holm, mcnemar
-from pgbench.stats.intervals import Bounds, bootstrap, clustered_t, wilson
+from pgbench.stats.intervals import Bounds, bootstrap, clustered_t, weighted_bootstrap, wilson
 from pgbench.stats.pairs import Alternative, Pair, Reduce
 from pgbench.stats.swaps import SwapTest, swap_test
 
@@ -27,5 +27,6 @@ __all__ = [
     "mcnemar",
     "paired_interval",
     "swap_test",
+    "weighted_bootstrap",
     "wilson",
 ]

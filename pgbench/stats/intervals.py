@@ -117,6 +117,33 @@ def bootstrap(
     return percentiles(values, draws - len(values), level)
 
 
+def weighted_bootstrap(
+    clusters: Sequence[int],
+    value_of: Callable[[Sequence[float]], float | None],
+    draws: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Bounds | None:
+    """`bootstrap` for a value that no additive statistics give: each draw weighs the samples.
+
+    `clusters` holds the number of each sample's cluster, from 0 on. A draw takes as many clusters as there
+    are, with replacement; a sample's weight is how often its cluster was taken.
+
+    >>> weighted_bootstrap([0, 0, 0], lambda weights: weights[0]) is None
+    True
+    """
+    count = max(clusters, default=-1) + 1
+    if count < 2:
+        return None
+    import numpy as np
+
+    rng, places = np.random.default_rng(seed), np.asarray(clusters)
+    drawn = (np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(draws))
+    values = [value_of(times[places].astype(np.float64)) for times in drawn]
+    known = [value for value in values if value is not None]
+    return percentiles(known, draws - len(known), level)
+
+
 def percentiles(values: Sequence[float], dropped: int, level: float) -> Bounds | None:
     """The percentile interval of bootstrapped values. None for fewer than two of them, or equal ones."""
     if len(values) < 2 or max(values) - min(values) <= _NOISE * max(1.0, abs(values[0])):
