@@ -6,59 +6,113 @@ told in a second, before any weight is read.
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from pgbench.backends.paligemma import adapter as lora
+from pgbench.backends.paligemma import kinds
+from pgbench.backends.paligemma.contents import CONTENT
+from pgbench.backends.paligemma.contents import Files as Files
+from pgbench.backends.paligemma.contents import content_key as content_key
+from pgbench.backends.paligemma.contents import folder_at as folder_at
+from pgbench.backends.paligemma.contents import read_object as read_object
+from pgbench.backends.paligemma.contents import require_weights as require_weights
 from pgbench.errors import CheckpointError, HubError, UsageError, nearest, unknown
-from pgbench.keys import bytes_key, json_key
-from pgbench.profiles import DEFAULT, EXAMPLE, RELEASED, SHIPPED, profile_of
-from pgbench.types import Checkpoint, Family, ModelRequest
+from pgbench.profiles import DEFAULT, EXAMPLE, RELEASED, SHIPPED
+from pgbench.types import ChatAttention, Checkpoint, Family, ModelRequest, Profile
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CONFIG = ("config.json",)
-_CONTENT = ("*.json", "*.safetensors", "tokenizer.model")  # what is loaded, hence what is hashed
 _FAMILIES: Mapping[str, Family] = {"gemma": "paligemma", "gemma2": "paligemma2"}
 _SIGLIP_DEFAULT_PX = 224  # SiglipVisionConfig.image_size; the 224-px repositories leave it out
 _LARGEST_PX = 4096  # the released ones end at 896; above this the config is broken
-_CHUNK = 1 << 24
 Fetch: TypeAlias = Callable[[str, str | None], tuple[Path, str]]  # a hub id and revision: folder and commit
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A checkpoint, the folder it lies in, and the adapter that goes into it."""
+
+    checkpoint: Checkpoint
+    folder: Path
+    adapter: lora.Adapter | None
 
 
 def resolve(request: ModelRequest) -> tuple[Checkpoint, Path]:
     """The checkpoint and the folder it lies in, downloaded if it is a hub id.
 
-    Raises UsageError for an unknown name, HubError, CheckpointError for what is not a PaliGemma in
-    safetensors.
+    Raises as `find` does.
     """
-    return _found(request, _download)
+    found = find(request)
+    return found.checkpoint, found.folder
 
 
-def look_at(request: ModelRequest) -> tuple[Checkpoint, Path]:
-    """The same, of a hub id with its config alone: whether it has safetensors is not known then."""
-    return _found(request, _glance)
+def find(request: ModelRequest, *, weights: bool = True) -> Found:
+    """The checkpoint with its adapter; what is a hub id is downloaded.
 
-
-def _found(request: ModelRequest, fetch: Fetch) -> tuple[Checkpoint, Path]:
+    `weights`: of a hub id not the config alone; whether it has safetensors is not known without. Raises
+    UsageError for an unknown name, HubError, CheckpointError for what is not a PaliGemma in safetensors.
+    """
+    kinds.require_library(request.quant)
+    fetch: Fetch = _download if weights else _glance
     name, folder, revision = _locate(request, fetch)
     family, resolution = _read_config(folder, name)
-    if revision is None or fetch is _download:
+    kinds.require_resolution(request.resolution, resolution, name)
+    _require_fewer(request.pixels_from, resolution, name)
+    if revision is None or weights:
         require_weights(folder, name)
+    adapter = lora.find(request, _adapter_files(weights), whole=weights)
+    if adapter:
+        lora.require_fit(adapter, name, family, resolution)
+    mode, order = lora.settings(request) if adapter else (None, None)
+    profile = kinds.profile(request, adapter.id if adapter else name, family)
     checkpoint = Checkpoint(
         id=name,
         revision=revision or content_key(folder),
-        profile=profile_of(name, family, request.style),
+        profile=profile,
         resolution=resolution,
         dtype=request.dtype,
         quant=request.quant,
+        quant_scope=request.quant_scope if request.quant != "none" else "all",
+        protocol=request.protocol,
+        pixels_from=request.pixels_from,
+        chat_attention=_chat_attention(request, profile, name),
         demo=request.model in (None, *SHIPPED),
+        adapter=adapter.id if adapter else None,
+        adapter_revision=adapter.revision if adapter else None,
+        adapter_mode=mode,
+        adapter_order=order,
     )
-    return checkpoint, folder
+    return Found(checkpoint, folder, adapter)
+
+
+def _chat_attention(request: ModelRequest, profile: Profile, name: str) -> ChatAttention | None:
+    """As asked, or the default that paligemma/chat.py has a reason for; None for other kinds.
+
+    Raises UsageError where it does not go with the checkpoint.
+    """
+    if profile.kind == "chat" and request.protocol == "paper":
+        raise UsageError(
+            f"--protocol paper is big_vision's, which never asked a chat model as {name} is; leave it out"
+        )
+    if profile.kind == "chat":
+        return request.chat_attention or "full"
+    if request.chat_attention is not None:
+        raise UsageError(f"--chat-attention goes with a chat checkpoint; {name} is of kind {profile.kind}")
+    return None
+
+
+def _require_fewer(pixels_from: int | None, resolution: int, name: str) -> None:
+    """Raises UsageError where pictures would not be reduced."""
+    if pixels_from is not None and not 1 <= pixels_from < resolution:
+        raise UsageError(
+            f"--pixels-from {pixels_from}: {name} has {resolution} px; expected fewer, or leave it out"
+        )
 
 
 def _locate(request: ModelRequest, fetch: Fetch) -> tuple[str, Path, str | None]:
@@ -92,15 +146,6 @@ def _locate(request: ModelRequest, fetch: Fetch) -> tuple[str, Path, str | None]
     )
 
 
-def folder_at(model: str) -> Path | None:
-    """The folder that a text names, if there is one; a text may be no path at all."""
-    try:
-        folder = Path(model).expanduser()
-        return folder if folder.is_dir() else None
-    except (OSError, RuntimeError):  # longer than a file name may be; the home of nobody
-        return None
-
-
 def _one_revision(model: str, flag: str | None, at: str) -> str | None:
     if flag and at and flag != at:
         raise UsageError(f"--model {model} and --revision {flag} name two revisions; give one of them")
@@ -118,8 +163,21 @@ def _download(name: str, revision: str | None) -> tuple[Path, str]:
 
     folder, commit = _glance(name, revision)
     _read_config(folder, name)
-    folder, _ = fetch(name, commit, repo_type="model", patterns=_CONTENT)
+    folder, _ = fetch(name, commit, repo_type="model", patterns=CONTENT)
     return folder, commit
+
+
+def _adapter_files(weights: bool) -> lora.Fetch:
+    """Fetches an adapter's config, and its weights where they are wanted."""
+    from pgbench.sources.hub import fetch
+
+    def fetched(name: str, revision: str | None) -> tuple[Path, str]:
+        folder, commit = fetch(name, revision, repo_type="model", patterns=(lora.CONFIG,), peek=True)
+        if weights:
+            folder, _ = fetch(name, commit, repo_type="model", patterns=(lora.CONFIG, lora.WEIGHTS))
+        return folder, commit
+
+    return fetched
 
 
 def _glance(name: str, revision: str | None) -> tuple[Path, str]:
@@ -170,98 +228,3 @@ def _part(config: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any]:
     if not isinstance(part, dict):
         raise CheckpointError(f"{name}: config.json has a {type(part).__name__} as {key}, expected an object")
     return part
-
-
-def read_object(path: Path, name: str) -> dict[str, Any]:
-    """The JSON object in one of a checkpoint's files. Raises CheckpointError."""
-    try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"{name} has no readable {path.name}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{name}: {path.name} is not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise CheckpointError(f"{name}: {path.name} is not an object")
-    return document
-
-
-def require_weights(folder: Path, name: str) -> None:
-    """Safetensors, whole. Raises CheckpointError for pickled weights, an adapter alone, or none."""
-    if (folder / "adapter_config.json").is_file():  # transformers applies it or not, as peft is there or not
-        raise CheckpointError(f"{name} holds an adapter; merge it into its base model and name the result")
-    if any(folder.glob("*.safetensors")):
-        return _require_flat(folder, name)
-    other = sorted(
-        path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.npz") for path in folder.glob(pattern)
-    )
-    found = f"found {', '.join(other[:3])}" if other else "found no weights"
-    raise CheckpointError(f"{name}: {found}; pgbench loads safetensors only, never pickled weights")
-
-
-def _require_flat(folder: Path, name: str) -> None:
-    """transformers follows an index into other folders, which the checkpoint's hash does not."""
-    for path in folder.glob("*.safetensors.index.json"):
-        try:
-            names = set(json.loads(path.read_bytes())["weight_map"].values())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{name}: {path.name} is no index of weights; fetch it again") from error
-        if strange := sorted(str(one) for one in names if Path(str(one)).name != one):
-            raise CheckpointError(
-                f"{name}: {path.name} names {strange[0]}, outside its folder; put all weights beside it"
-            )
-
-
-def content_key(folder: Path, patterns: Sequence[str] = _CONTENT) -> str:
-    """sha256 over names and contents of all that is loaded: two folders with equal keys answer alike."""
-    paths, seen = _paths(folder, patterns), Files.of(folder, patterns)
-    try:
-        key = json_key({path.name: bytes_key(_chunks(path)) for path in paths})
-    except OSError as error:
-        unread = Path(error.filename or folder).name
-        raise CheckpointError(f"cannot read {unread} of the checkpoint: {error.strerror}") from error
-    seen.require_same(folder.name)
-    return key
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """What a checkpoint consists of at one moment: an edit is told from this, without reading gigabytes."""
-
-    folder: Path
-    patterns: Sequence[str]
-    marks: Mapping[str, tuple[int, int, int] | None]  # name -> inode, bytes, time of the last change
-
-    @classmethod
-    def of(cls, folder: Path, patterns: Sequence[str] = _CONTENT) -> Files:
-        return cls(folder, patterns, {path.name: _mark(path) for path in _paths(folder, patterns)})
-
-    def require_same(self, name: str) -> None:
-        """Raises CheckpointError where the folder holds anything else by now."""
-        if Files.of(self.folder, self.patterns) != self:
-            raise CheckpointError(f"the files of {name} have changed since they were opened; run again")
-
-    def require_unedited(self, name: str) -> None:
-        """Raises CheckpointError where a file was written to: safetensors stay mapped on a CPU, so that a
-        loaded model changes with them. What was replaced or deleted stays as it was in memory."""
-        for file, mark in self.marks.items():
-            found = _mark(self.folder / file)
-            if mark and found and found[0] == mark[0] and found != mark:
-                raise CheckpointError(f"{file} of {name} was edited while it was in use; run again")
-
-
-def _mark(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _paths(folder: Path, patterns: Sequence[str]) -> list[Path]:
-    return sorted({path for pattern in patterns for path in folder.glob(pattern)})
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk

@@ -15,18 +15,28 @@ from typing import Any
 import torch
 import transformers
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, GenerationConfig
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    GenerationConfig,
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
+)
 
 from pgbench.backends import start_process_peak, versions
+from pgbench.backends.paligemma import adapter as adapters
+from pgbench.backends.paligemma import lora, paper, placement, quantizers
+from pgbench.backends.paligemma.adapter import Adapter
 from pgbench.backends.paligemma.proof import prove, true_bytes
 from pgbench.errors import CheckpointError, UsageError, told
-from pgbench.records import Stack
+from pgbench.records import Adaptation, Stack
 from pgbench.types import Checkpoint, ModelRequest, Quant
 
 _PACKAGES = (
     *("torch", "transformers", "tokenizers", "accelerate", "bitsandbytes", "safetensors", "pillow", "numpy"),
     "kernels",  # where it is installed, bitsandbytes fetches another CPU kernel: other numerics
 )
+_EXTRA = {"torchao": "torchao", "quanto": "optimum-quanto"}
 _SMALL = 512  # hidden size below which more than one CPU thread only costs
 
 
@@ -40,32 +50,37 @@ class Loaded:
     dtype: torch.dtype
     stack: Stack
     before: int  # bytes that the process held before loading
+    gpus: tuple[torch.device, ...] = ()  # in use; more than one with --device auto-map
 
 
-def load(checkpoint: Checkpoint, folder: Path, request: ModelRequest) -> Loaded:
+def load(
+    checkpoint: Checkpoint, folder: Path, request: ModelRequest, adapter: Adapter | None = None
+) -> Loaded:
     """Raises UsageError for a device that is not there, CheckpointError for weights that cannot be used."""
     quiet()
-    device = device_of(request.device)
+    device = device_of(placement.entrance(request))
+    quantizers.require_device(checkpoint, device)
     before = start_process_peak()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     torch.set_float32_matmul_precision("highest")  # no TF32: float32 means float32,
     torch.backends.cudnn.allow_tf32 = False  # also in SigLIP's patch convolution, where it is the default
     dtype = getattr(torch, checkpoint.dtype)
-    model = _model(checkpoint, folder, device, dtype)
+    model, adapted = _assemble(checkpoint, folder, request, adapter)
+    placed = placement.placed(model, request)
     processor = processor_of(checkpoint, folder)
     _require_match(checkpoint.id, model, processor)
-    workarounds = _cpu_workarounds(model, device)
+    workarounds = quantizers.cpu_workarounds(model, device) + quantizers.unlock(model, checkpoint.quant)
     threads = _pin_threads(request.threads, model.config.text_config.hidden_size)
-    fresh = prove(model, checkpoint.quant, workarounds)
+    fresh = prove(model, checkpoint.quant, workarounds, checkpoint.quant_scope)
     _settle(checkpoint.id, model, processor, device, dtype)
-    settled = prove(model, checkpoint.quant, workarounds)
+    settled = prove(model, checkpoint.quant, workarounds, checkpoint.quant_scope)
     if fresh.double_quant and not settled.double_quant:
         unfolded = "the packed AVX512-BF16 path keeps the doubly quantized statistics unfolded, in bfloat16"
         settled = replace(settled, double_quant=True, workarounds=(*workarounds, unfolded))
     stack = Stack(
         backend="paligemma",
-        versions=versions(*_PACKAGES),
+        versions=versions(*_PACKAGES, *_used(checkpoint)),
         device=device.type,
         device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else "",
         threads=threads,
@@ -76,9 +91,18 @@ def load(checkpoint: Checkpoint, folder: Path, request: ModelRequest) -> Loaded:
         },
         quantization=settled,
         weight_bytes=true_bytes(model),
-        numerics=_numerics(device, checkpoint.quant),
+        numerics=_numerics(device, checkpoint.quant)
+        | (paper.numerics(model) if checkpoint.protocol == "paper" else {}),
+        adapter=adapted,
+        placement=placed,
     )
-    return Loaded(model, processor, device, dtype, stack, before)
+    return Loaded(model, processor, device, dtype, stack, before, placement.gpus(device, placed))
+
+
+def _used(checkpoint: Checkpoint) -> list[str]:
+    """Libraries that count only where they are used, since they come with extras."""
+    library = _EXTRA.get(checkpoint.quant.partition("-")[0])
+    return [*(["peft"] if checkpoint.adapter else []), *([library] if library else [])]
 
 
 def quiet() -> None:
@@ -87,6 +111,8 @@ def quiet() -> None:
     transformers.logging.disable_progress_bar()
     # one line per layer and call: "MatMul8bitLt: inputs will be cast from bfloat16 to float16"
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # "Some parameters are on the meta device": the stack says which
+    logging.getLogger("accelerate.big_modeling").setLevel(logging.ERROR)
 
 
 def device_of(name: str) -> torch.device:
@@ -102,27 +128,55 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _model(checkpoint: Checkpoint, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
-    options: dict[str, Any] = (
-        {"quantization_config": quant} if (quant := _bitsandbytes(checkpoint.quant)) else {}
-    )
+def _assemble(
+    checkpoint: Checkpoint, folder: Path, request: ModelRequest, adapter: Adapter | None
+) -> tuple[Any, Adaptation | None]:
+    """The model with its adapter in it, quantized before or after that."""
+    where = placement.options(request, device_of(placement.entrance(request)))
+    level = quantizers.config(checkpoint.quant, checkpoint.quant_scope)
+    if adapter is None:
+        return _model(checkpoint, folder, where, level), None
+    mode, order = adapters.settings(request)
+    if order != "before":
+        model = _model(checkpoint, folder, where, level)
+        placement.require_resident(checkpoint, placement.placed(model, request))
+        return model, lora.put_in(model, adapter, mode, order)
+    whole = _model(checkpoint, folder, {"device_map": {"": torch.device("cpu")}}, None)
+    done = lora.put_in(whole, adapter, mode, order)
+    weights = whole.state_dict()
+    model = _model(checkpoint, folder, where, level, weights)
+    model.generation_config = whole.generation_config  # its file is not read where weights are given
+    return model, done
+
+
+def _model(
+    checkpoint: Checkpoint, folder: Path, where: Mapping[str, Any], level: Any, weights: Any = None
+) -> Any:
+    """`where`: of placement.options. `weights`: a state to load in the place of the folder's."""
+    options: dict[str, Any] = {"quantization_config": level} if level else {}
     try:
-        model, report = AutoModelForImageTextToText.from_pretrained(
-            folder,
-            dtype=dtype,  # transformers 5 would take the checkpoint's own
-            device_map={"": device},
+        if checkpoint.protocol == "paper":
+            options["config"] = paper.config(checkpoint, folder)
+        elif weights is not None:
+            options["config"] = PaliGemmaConfig.from_pretrained(folder, local_files_only=True)
+        kind = AutoModelForImageTextToText if weights is None else PaliGemmaForConditionalGeneration
+        model, report = kind.from_pretrained(
+            folder if weights is None else None,
+            state_dict=weights,
+            dtype=getattr(torch, checkpoint.dtype),  # transformers 5 would take the checkpoint's own
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # reported below, by name; else a long table on stderr
             output_loading_info=True,
+            **where,
             **options,
         )
     except torch.OutOfMemoryError as error:
-        raise CheckpointError(
-            f"{checkpoint.id} does not fit into the memory of {device}; try --quant 4bit"
-        ) from error
+        raise CheckpointError(f"{checkpoint.id} does not fit into memory; try --quant 4bit") from error
     except Exception as error:  # safetensors, json and transformers raise a dozen kinds for a broken folder
+        if level and where["device_map"] == "auto":
+            raise placement.no_room(checkpoint, type(error).__name__) from error
         raise CheckpointError(f"cannot load {checkpoint.id}: {reason(error, folder)}") from error
     require_all_weights(checkpoint.id, report)
     # generate() fills up every field that a GenerationConfig leaves None from the checkpoint's own
@@ -143,41 +197,6 @@ def require_all_weights(name: str, report: Mapping[str, Any]) -> None:
         )
     if unmerged := sorted(key for key in report["unexpected_keys"] if ".lora_" in key):
         raise CheckpointError(f"{name} holds an unmerged adapter ({unmerged[0]}); merge it first")
-
-
-def _bitsandbytes(quant: Quant) -> BitsAndBytesConfig | None:
-    """No skip list of our own: giving one drops the default skip of lm_head, which is tied to the
-    embedding, and generation dies in bitsandbytes (nn/modules.py, a bare assert)."""
-    if quant == "none":
-        return None
-    if quant == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4" if quant == "4bit" else "fp4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,  # float16 overflows in Gemma: bitsandbytes issue 1572
-    )
-
-
-def _cpu_workarounds(model: Any, device: torch.device) -> tuple[str, ...]:
-    """Keep 4-bit layers that the packed AVX512-BF16 path refuses on the plain path.
-
-    That path packs weights at the first forward and asserts out_features % 32 == 0 and
-    in_features % blocksize == 0; SigLIP-So400m's 4304-wide layers fail it (bitsandbytes 0.50.2).
-    """
-    if device.type != "cpu":
-        return ()
-    refused = [
-        name
-        for name, module in model.named_modules()
-        if getattr(module, "support_avx512bf16_for_cpu", False)
-        and (module.out_features % 32 or module.in_features % module.weight.quant_state.blocksize)
-    ]
-    for name in refused:
-        model.get_submodule(name).support_avx512bf16_for_cpu = False
-    widths = "out_features not a multiple of 32 or in_features not one of the block size"
-    return (f"{len(refused)} 4-bit layers off the packed AVX512-BF16 path: {widths}",) if refused else ()
 
 
 def _require_match(name: str, model: Any, processor: Any) -> None:
@@ -241,7 +260,7 @@ def _numerics(device: torch.device, quant: Quant) -> dict[str, str]:
         )
     else:
         found["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
-    if quant != "none" and device.type == "cpu":
+    if quant in ("8bit", "4bit", "fp4") and device.type == "cpu":
         from bitsandbytes.functional import has_avx512bf16
 
         found["bitsandbytes_avx512bf16"] = str(has_avx512bf16())

@@ -12,62 +12,84 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from pgbench.backends.paligemma.quantizers import HEAD, SEEING, class_of, figures, held
 from pgbench.errors import CheckpointError
 from pgbench.records import ModuleGroup, Quantization
-from pgbench.types import Quant
+from pgbench.types import Quant, QuantScope
 
-_QUANTIZED = {"none": "", "8bit": "Linear8bitLt", "4bit": "Linear4bit", "fp4": "Linear4bit"}
 _BF16_BYTES = 2
-_KEPT = {"lm_head"}  # tied to the embedding; everything else is replaced, or the level is not what it says
 
 
-def prove(model: Any, level: Quant, workarounds: tuple[str, ...]) -> Quantization:
+def prove(model: Any, level: Quant, workarounds: tuple[str, ...], scope: QuantScope = "all") -> Quantization:
     """Which linear layers were replaced by which class, which were not, and their true bytes.
 
     Raises CheckpointError if the level asked for is not what the model holds, down to the last layer.
     """
-    wanted = _QUANTIZED[level]
-    linears = [
-        (name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
-    ]
-    replaced = [(name, module) for name, module in linears if type(module).__name__ == wanted]
-    strange = sorted({type(module).__name__ for _, module in linears} - {"Linear", wanted})
-    skipped = [(name, module) for name, module in linears if type(module).__name__ != wanted]
-    left = [name for name, _ in skipped if name not in _KEPT]
+    wanted = level if level != "none" else ""
+    linears = linear_layers(model)
+    replaced = [(name, layer) for name, layer in linears if held(layer)]
+    skipped = [(name, layer) for name, layer in linears if not held(layer)]
+    strange = sorted({held(layer) for _, layer in replaced} - {wanted})
     if strange or (wanted and not replaced):
         raise CheckpointError(
-            f"--quant {level} left {strange or 'no quantized layers'} in the model, "
-            f"expected {wanted or 'Linear'}"
+            f"--quant {level} left {', '.join(strange) or 'no quantized layers'} in the model, "
+            f"expected {wanted or 'none'}"
         )
-    if wanted and left:
-        raise CheckpointError(f"--quant {level} left {len(left)} layers as they were, first: {left[0]}")
-    for _, module in replaced:
-        _require_type(module, level)
-    first: Any = replaced[0][1] if replaced else None
-    state = getattr(getattr(first, "weight", None), "quant_state", None)
+    if wanted:
+        _require_scope(level, scope, [name for name, _ in replaced], [name for name, _ in skipped])
+    kind, compute, double = figures(replaced[0][1]) if replaced else (None, None, None)
     return Quantization(
         level=level,
         replaced=_groups(replaced),
         skipped=_groups(skipped),
-        compute_dtype=_dtype(first.compute_dtype) if state is not None else _int8_dtype(level),
-        quant_type=state.quant_type if state is not None else ("int8" if level == "8bit" else None),
-        double_quant=bool(state.nested) if state is not None else None,
+        compute_dtype=compute,
+        quant_type=kind,
+        double_quant=double,
         replaced_bytes=_unique_bytes(tensor for _, module in replaced for tensor in tensors(module)),
         replaced_bytes_bf16=sum(_elements(module) * _BF16_BYTES for _, module in replaced),
         workarounds=workarounds,
     )
 
 
+def linear_layers(model: Any) -> list[tuple[str, Any]]:
+    """The checkpoint's own, by their own names; those of an attached adapter are not among them."""
+    return [
+        (name.removesuffix(".base_layer"), module)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and ".lora_" not in name
+    ]
+
+
+def _require_scope(level: Quant, scope: QuantScope, replaced: list[str], skipped: list[str]) -> None:
+    """Everything is replaced but the head and, in scope language, all that sees."""
+    kept = (HEAD, *SEEING) if scope == "language" else (HEAD,)
+    left = [name for name in skipped if not name.startswith(kept)]
+    if left:
+        raise CheckpointError(f"--quant {level} left {len(left)} layers as they were, first: {left[0]}")
+    over = [name for name in replaced if name.startswith(kept)]
+    if over:
+        raise CheckpointError(
+            f"--quant {level} replaced {len(over)} layers that --quant-scope {scope} keeps, first: {over[0]}"
+        )
+
+
 def true_bytes(model: Any) -> int:
     """Bytes of all parameters, buffers and quantization states as stored; shared storage counts once."""
-    return _unique_bytes(tensor for module in model.modules() for tensor in tensors(module))
+    tied = getattr(model, "all_tied_weights_keys", None) or {}  # what waits on disk shares no storage
+    return _unique_bytes(
+        tensor
+        for name, module in model.named_modules()
+        for tensor in tensors(module)
+        if not (tensor.is_meta and f"{name}.weight" in tied)
+    )
 
 
 def tensors(module: Any) -> Iterator[torch.Tensor]:
-    """A module's own tensors: parameters, buffers, and what bitsandbytes hangs beside them."""
+    """A module's own tensors: parameters, buffers, and what libraries hang beside them or hide in them."""
     for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-        yield tensor
+        yield from _stored(tensor)
         yield from _state_tensors(getattr(tensor, "quant_state", None))
         for extra in (getattr(tensor, "CB", None), getattr(tensor, "SCB", None)):  # int8 rows and scales
             if isinstance(extra, torch.Tensor):
@@ -76,6 +98,15 @@ def tensors(module: Any) -> Iterator[torch.Tensor]:
     for name in ("CB", "SCB"):
         if isinstance(getattr(state, name, None), torch.Tensor):
             yield getattr(state, name)
+
+
+def _stored(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The tensors that hold one's numbers: those within a packed one, or itself."""
+    if not is_traceable_wrapper_subclass(tensor):
+        yield tensor
+        return
+    for inner in tensor.__tensor_flatten__()[0]:
+        yield from _stored(getattr(tensor, inner))
 
 
 def _state_tensors(state: Any) -> Iterator[torch.Tensor]:
@@ -88,21 +119,16 @@ def _state_tensors(state: Any) -> Iterator[torch.Tensor]:
     yield from _state_tensors(getattr(state, "state2", None))
 
 
-def _require_type(module: Any, level: Quant) -> None:
-    state = getattr(getattr(module, "weight", None), "quant_state", None)
-    if level in ("4bit", "fp4") and (
-        state is None or state.quant_type != {"4bit": "nf4", "fp4": "fp4"}[level]
-    ):
-        raise CheckpointError(f"--quant {level} gave {getattr(state, 'quant_type', 'no 4-bit state')} layers")
+def starred(name: str) -> str:
+    """A module's name without the numbers of its layers."""
+    return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name)
 
 
 def _groups(entries: list[tuple[str, Any]]) -> tuple[ModuleGroup, ...]:
     """Modules gathered by class and by name with the layer number starred, in model order."""
     gathered: dict[tuple[str, str], list[Any]] = defaultdict(list)
     for name, module in entries:
-        pattern = re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name)
-        package = type(module).__module__.partition(".")[0]
-        gathered[pattern, f"{package}.nn.{type(module).__name__}"].append(module)
+        gathered[starred(name), class_of(module)].append(module)
     return tuple(
         ModuleGroup(
             pattern, cls, len(modules), _unique_bytes(t for module in modules for t in tensors(module))
@@ -112,19 +138,14 @@ def _groups(entries: list[tuple[str, Any]]) -> tuple[ModuleGroup, ...]:
 
 
 def _unique_bytes(found: Iterator[torch.Tensor]) -> int:
-    sizes = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in found}
+    """A meta tensor stands for one that accelerate brings when it is needed; it has no address."""
+    sizes = {
+        storage.data_ptr() or -id(tensor): storage.nbytes()
+        for tensor, storage in ((tensor, tensor.untyped_storage()) for tensor in found)
+    }
     return sum(sizes.values())
 
 
 def _elements(module: Any) -> int:
     bias = module.out_features if module.bias is not None else 0
     return int(module.in_features * module.out_features + bias)
-
-
-def _dtype(dtype: torch.dtype | None) -> str | None:
-    return str(dtype).removeprefix("torch.") if dtype is not None else None
-
-
-def _int8_dtype(level: Quant) -> str | None:
-    """LLM.int8 casts its inputs to float16 and multiplies in int8 (bitsandbytes MatMul8bitLt)."""
-    return "float16" if level == "8bit" else None
