@@ -1,4 +1,4 @@
-"""The long proofs (`make prove`): kills, VQAv2 at full size, batches, start-up, quantization, sweeps, gate.
+"""The long proofs (`make prove`): kills, full size, batches, start-up, quantization, doctor, sweeps, gate.
 
 Writes results/bench/prove.json. Exits 1 when a proof fails.
 """
@@ -28,6 +28,7 @@ def proofs(kills: int, slow_kills: int, sweep_kills: int) -> Iterator[tuple[str,
     """The name of each proof, and the function that carries it out in an empty folder."""
     sys.path.insert(0, str(ROOT / "tests"))  # the proofs share kills.py with the tests
     import proofs as carried
+    from doctor_proofs import whole
     from gate_simulation import simulated
     from million import million
     from reporting import compare_two, report_of_many
@@ -45,6 +46,7 @@ def proofs(kills: int, slow_kills: int, sweep_kills: int) -> Iterator[tuple[str,
         yield f"answers from the image, {model}", partial(carried.sees, model=model)
         for quant in ("none", "8bit", "4bit"):
             yield f"quantization {quant}, {model}", partial(carried.cell, model=model, quant=quant)
+        yield f"the doctor on whole stacks, {model}", partial(whole, model=model)
     yield from of_sweeps(sweep_kills)
 
 

@@ -9,7 +9,17 @@ if TYPE_CHECKING:  # for editors and type checkers: what `__getattr__` finds
     from pgbench.face import run, sweep
     from pgbench.frame import load, load_samples
     from pgbench.metrics import mean
-    from pgbench.types import DataRequest, Dataset, Image, Metric, Pixels, Profile, Sample, Task
+    from pgbench.types import (
+        DataRequest,
+        Dataset,
+        Image,
+        LikelihoodMode,
+        Metric,
+        Pixels,
+        Profile,
+        Sample,
+        Task,
+    )
 
     __version__: str
 
@@ -17,6 +27,7 @@ __all__ = [
     "DataRequest",
     "Dataset",
     "Image",
+    "LikelihoodMode",
     "Metric",
     "Pixels",
     "Profile",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgbench.backends import Backend, Engine
 from pgbench.errors import SampleError, UsageError, task_code
@@ -12,6 +13,8 @@ from pgbench.records import SampleLine
 from pgbench.reuse import Given
 from pgbench.tally import Tally
 from pgbench.types import Dataset, Prepared, Reply, Request, RunSpec, Sample, Task, cluster_of
+
+LINTED = 3  # prompts of a run whose tokens are kept, so that a wrong layout can be seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +36,38 @@ def prepare(cell: Cell, backend: Backend, sample: Sample) -> Prepared | tuple[Re
         request = Request(
             sample_id=sample.id,
             images=sample.images,
-            # the processor tokenizes its newline together with the prompt: white space before it would
-            # give other tokens than big_vision, which tokenizes the newline by itself
-            prompt=task.prompt(sample, spec.checkpoint.profile, spec.variant).rstrip(),
+            prompt=prefix(spec, task, sample),
             max_new_tokens=spec.max_new_tokens,
             gold=task.gold(sample) if sample.target is not None else None,
+            pixels=task.pixels,
         )
+        if spec.mode == "likelihood":
+            request = _with_continuations(request, cell, sample)
     if sample.id in cell.dataset.missing:
         return request, "the image is missing"
     try:
         return backend.prepare(request)
     except SampleError as error:
         return request, str(error)
+
+
+def _with_continuations(request: Request, cell: Cell, sample: Sample) -> Request:
+    """What is scored behind the prompt; the oracle finds the right text likeliest."""
+    asked, point = cell.task.likelihood, cell.spec.checkpoint
+    if asked is None:
+        raise UsageError(f"{cell.task.name} has no mode likelihood")
+    texts = tuple(asked.continuations(sample, point.profile, cell.spec.variant))
+    right = asked.right(sample) if texts and sample.target is not None else ()
+    gold = texts[right[0]] if right else None
+    return replace(request, continuations=texts, gold=gold)
+
+
+def prefix(spec: RunSpec, task: Task, sample: Sample) -> str:
+    """The prompt, without white space at its end where the newline behind it is tokenized with it: it
+    would give other tokens than big_vision, which tokenizes the newline by itself."""
+    point = spec.checkpoint
+    prompt = task.prompt(sample, point.profile, spec.variant)
+    return prompt if point.protocol == "paper" else prompt.rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +90,25 @@ def askable(prepared: Sequence[Prepared | tuple[Request, str]]) -> list[Prepared
     return [item for item in prepared if isinstance(item, Prepared)]
 
 
-def warm_up(backend: Backend, asked: Sequence[Prepared]) -> float:
+def ask(cell: Cell, backend: Backend, asked: Sequence[Prepared]) -> Sequence[Reply]:
+    """What the backend says in the run's mode. Raises PgbenchError."""
+    if cell.spec.mode == "likelihood":
+        return backend.score(asked, [one.request.continuations or () for one in asked])
+    return backend.generate(asked)
+
+
+def warm_up(cell: Cell, backend: Backend, asked: Sequence[Prepared]) -> float:
     """Answer the first batch once for nothing: kernels are chosen and buffers allocated at first use."""
     before = time.perf_counter()
     if asked:
-        backend.generate(asked)
+        ask(cell, backend, asked)
     return time.perf_counter() - before
 
 
 def answer(cell: Cell, backend: Backend, batch: Ready, before: float) -> list[SampleLine]:
     """The lines of one batch, failed samples among them."""
     asked = batch.asked
-    replies = backend.generate(asked) if asked else []
+    replies = ask(cell, backend, asked) if asked else []
     if len(replies) != len(asked):
         raise UsageError(
             f"the backend gave {len(replies)} replies to {len(asked)} requests; it has to be mended"
@@ -89,10 +119,18 @@ def answer(cell: Cell, backend: Backend, batch: Ready, before: float) -> list[Sa
         for item in batch.prepared
     ]
     seconds = time.perf_counter() - before
-    return [
+    lines = [
         _line(cell, batch, sample, item, answer, seconds)
         for sample, (item, answer) in zip(batch.samples, pairs, strict=True)
     ]
+    linted = max(0, LINTED - batch.number * cell.spec.batch)
+    return [*map(_with_ids, lines[:linted], batch.prepared), *lines[linted:]]
+
+
+def _with_ids(line: SampleLine, item: Prepared | tuple[Request, str]) -> SampleLine:
+    ids = item.ids if isinstance(item, Prepared) else ()
+    runs = ((len(list(run)), token) for token, run in itertools.groupby(ids))
+    return replace(line, prompt_ids=" ".join(f"{n}*{token}" if n > 1 else str(token) for n, token in runs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +149,8 @@ def _merged(replies: Sequence[Reply], given: Sequence[Given | None]) -> Iterator
             reply = next(generated)
             yield _Answer(reply, len(reply.token_ids))
         else:
-            yield _Answer(Reply(known.output, n_prompt=known.n_prompt), known.tokens, known.run)
+            taken = Reply(known.output, n_prompt=known.n_prompt, likelihoods=known.likelihoods)
+            yield _Answer(taken, known.tokens, known.run)
 
 
 def _line(
@@ -124,6 +163,7 @@ def _line(
 ) -> SampleLine:
     request = asked.request if isinstance(asked, Prepared) else asked[0]
     reply = answer.reply
+    answered = reply.likelihoods if cell.spec.mode == "likelihood" else reply.text
     return SampleLine(
         id=sample.id,
         prompt=request.prompt,
@@ -136,10 +176,11 @@ def _line(
         n_prompt=reply.n_prompt,
         seconds=seconds,
         finite=reply.finite,
-        stats=Tally.stats(cell.task, sample, None if reply.error else reply.text),
+        stats=Tally.stats(cell.task, sample, None if reply.error else answered),
         target=sample.target,
         error=reply.error,
         cluster=cluster_of(sample),
         groups=sample.groups,
         reused=answer.run,
+        likelihoods=reply.likelihoods,
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pgbench import store, units
+from pgbench import store, units, verdicts
 from pgbench.backends import JUDGES, versions
 from pgbench.batch import Cell
 from pgbench.errors import DataError, ResumeError, RunStopped, StoreError, UsageError
@@ -67,13 +67,18 @@ def conclude(
     Raises RunStopped where the record cannot be made or written: all answers are kept then.
     """
     stack = store.read_stack(folder)
-    tally = Tally(cell.task)
+    tally = Tally(cell.task, cell.spec.mode)
+    prompts = {}
     positions = (position for batch in planned for position in batch)
     for position, line in zip(positions, answers.lines(), strict=True):
         sample = cell.dataset.samples[position]
         require_same(sample, line.id)
         tally.add(sample, line)
+        if line.prompt_ids:
+            prompts[line.id] = line.prompt_ids
     record = _record(cell, stack, store.read_session(folder), tally, data, started)
+    doctor = verdicts.find(folder.parents[1], cell.spec.checkpoint, stack)
+    record = replace(record, prompts=prompts, stack=replace(stack, doctor=doctor))
     try:
         units.write(folder, tally.units())
         store.finish(folder, record)

@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     from pgbench.recipe.asked import AskedCell
     from pgbench.records import RunRecord
     from pgbench.sweeping.work import Swept
-    from pgbench.types import Dtype, Quant, Style
+    from pgbench.types import (
+        AdapterMode,
+        AdapterOrder,
+        ChatAttention,
+        Dtype,
+        Kind,
+        Mode,
+        ProtocolName,
+        Quant,
+        QuantScope,
+        Style,
+    )
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,8 +67,16 @@ def run(
     *,
     revision: str | None = None,
     quant: Quant = "none",
+    quant_scope: QuantScope = "all",
+    kind: Kind | None = None,
+    tuned_on: str | None = None,
+    resolution: int | None = None,
+    adapter: str | Path | None = None,
+    adapter_mode: AdapterMode | None = None,
+    adapter_order: AdapterOrder | None = None,
     dtype: Dtype = "bfloat16",
     device: str = "auto",
+    max_memory: str | None = None,
     batch_size: int = 8,
     source: str | None = None,
     data: str | Path | None = None,
@@ -66,7 +85,11 @@ def run(
     split: str | None = None,
     variant: str | None = None,
     metric: str | None = None,
+    mode: Mode = "generate",
     prompt_style: Style = "paligemma",
+    chat_attention: ChatAttention | None = None,
+    protocol: ProtocolName = "hf",
+    pixels_from: int | None = None,
     limit: int | None = None,
     seed: int = 0,
     official_seed: int | None = None,
@@ -181,11 +204,16 @@ def _asked(given: Mapping[str, Any]) -> AskedCell:
     return AskedCell(model=ModelRequest(**model, **style), data=DataRequest(split=split, **data), **rest)
 
 
-_MODEL = ("model", "revision", "dtype", "quant", "device", "threads", "predictions")
+_MODEL = (
+    *("model", "revision", "dtype", "quant", "protocol", "pixels_from", "chat_attention"),
+    *("kind", "tuned_on", "resolution", "quant_scope", "adapter", "adapter_mode", "adapter_order"),
+    *("device", "max_memory", "threads", "predictions"),
+)
 _DATA = {"data": "path", "data_id": "id", "data_revision": "revision"}
 _REST = {
     **{name: name for name in ("task", "backend", "source", "variant", "metric", "official_seed", "limit")},
     "seed": "seed",
+    "mode": "mode",
     "batch_size": "batch",
     "max_failures": "max_failures",
 }

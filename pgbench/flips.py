@@ -151,6 +151,7 @@ def _require_same(first: Stored, second: Stored) -> None:
             "task version": one.record.spec.version,
             "split": one.record.spec.split,
             "variant": one.record.spec.variant,
+            "mode": one.record.spec.mode,
             "metric": one.metric,
             "annotations": one.record.data.digest[:8],
         }

@@ -16,8 +16,10 @@ from pydantic_core import from_json
 
 from pgbench.durable import encode
 from pgbench.records import SampleLine
+from pgbench.types import Continuation, Likelihoods
 
 _FIELDS = tuple(field.name for field in fields(SampleLine))
+_OF_ANSWERS = tuple(name for name in _FIELDS if name != "likelihoods")
 _REQUIRED = {field.name for field in fields(SampleLine) if field.default is field.default_factory is MISSING}
 _VALUES = attrgetter(*_FIELDS)
 _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))  # as `encode` writes
@@ -26,6 +28,8 @@ _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(","
 def dump(line: SampleLine) -> bytes:
     """One line with its line end. Raises StoreError for nan and inf."""
     values = dict(zip(_FIELDS, _VALUES(line), strict=True))
+    if not line.likelihoods:  # lines of answers stay what they were
+        del values["likelihoods"]
     try:
         return _COMPACT.encode(values).encode() + b"\n"
     except ValueError:  # a lone surrogate, which `encode` escapes, or nan
@@ -50,13 +54,24 @@ def _values(raw: bytes) -> dict[str, Any] | None:
         return None
     try:
         values = _loaded(raw)
-        if tuple(values) != _FIELDS and not _REQUIRED <= values.keys() <= set(_FIELDS):
+        if tuple(values) != _OF_ANSWERS and not _REQUIRED <= values.keys() <= set(_FIELDS):
             return None
         if type(values["target"]) is list:
             values["target"] = tuple(values["target"])
+        if "likelihoods" in values:
+            values["likelihoods"] = _likelihoods(values["likelihoods"])
         return values if _sound(values) else None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def _likelihoods(found: Any) -> Likelihoods:
+    """Raises TypeError, ValueError for anything else."""
+    read = tuple(Continuation(text, tuple(logprobs)) for text, logprobs in found)
+    for text, logprobs in read:
+        if type(text) is not str or not all(type(number) in (float, int) for number in logprobs):
+            raise TypeError
+    return read
 
 
 def _loaded(raw: bytes) -> Any:

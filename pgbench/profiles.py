@@ -44,7 +44,7 @@ def profile_of(name: str, family: Family, style: Style = "paligemma") -> Profile
     kind: Kind = "ft"
     tuned_on = None
     if re.search(r"(^|[-_])chat([-_]|$)", base):
-        kind = "chat"
+        kind, style = "chat", "official"  # PaliGemma's own prefixes mean nothing to it
     elif re.search(r"(^|[-_])pt([-_]|$)", base):
         kind = "pt"
     elif re.search(r"(^|[-_])mix([-_]|$)", base):

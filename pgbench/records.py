@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal, TypeAlias
 
-from pgbench.types import Quant, RunSpec
+from pgbench.types import AdapterMode, AdapterOrder, Likelihoods, Mode, Quant, RunSpec
 
 Interval: TypeAlias = Literal["clustered t", "wilson", "bootstrap", "none"]
 
@@ -32,11 +32,47 @@ class Quantization:
     replaced: tuple[ModuleGroup, ...] = ()  # linear layers that are quantized
     skipped: tuple[ModuleGroup, ...] = ()  # linear layers that are not
     compute_dtype: str | None = None
-    quant_type: str | None = None  # nf4 | fp4 | int8
+    quant_type: str | None = None  # nf4 | fp4 | int8 | int4 | float8_e4m3fn
     double_quant: bool | None = None
     replaced_bytes: int = 0  # true bytes of the replaced layers, quantization state included
     replaced_bytes_bf16: int = 0  # what the same layers take in bfloat16
     workarounds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one probe of `pgbench doctor` saw of a stack."""
+
+    probe: str
+    passed: bool | None  # None: it does not apply, for the reason that is said
+    said: str  # one line
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All findings on one checkpoint and stack, in the order of the probes."""
+
+    findings: tuple[Finding, ...]
+    seconds: float
+
+    @property
+    def broken(self) -> Finding | None:
+        """The first probe that did not pass."""
+        return next((finding for finding in self.findings if finding.passed is False), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """The proof that an adapter is in the model: every tensor of its file was found again in a layer."""
+
+    mode: AdapterMode
+    order: AdapterOrder | None  # before or after quantization
+    tensors: int
+    layers: tuple[ModuleGroup, ...]  # that it adapts; bytes: of the adapter alone
+    moved: int  # layers whose stored weights the merge changed; 0 where the adapter is attached
+    dtype: str = "float32"  # of its weights, of their product and of the sum with a layer's own
+    peft: str = ""  # the library's version
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +89,9 @@ class Stack:
     quantization: Quantization | None = None
     weight_bytes: int = 0  # all parameters and buffers as stored, shared storage counted once
     numerics: Mapping[str, str] = field(default_factory=dict)  # processor backend, cpu capability, ...
+    adapter: Adaptation | None = None
+    placement: Mapping[str, str] = field(default_factory=dict)  # module -> where, of --device auto-map
+    doctor: Verdict | None = None  # of `pgbench doctor` on this checkpoint and stack, where it was asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +205,7 @@ class RunRecord:
     status: Literal["complete", "failures"]
     primary: str  # the metric that stands for the run
     failures: tuple[Failure, ...] = ()
+    prompts: Mapping[str, str] = field(default_factory=dict)  # id -> prompt_ids of the first samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,15 +229,24 @@ class SampleLine:
     cluster: str = ""  # the sample's unit of dependence; "" in lines of schema 1
     groups: Mapping[str, str] = field(default_factory=dict)  # breakdown name -> value; likewise
     reused: str = ""  # key of the run whose answer this is; "": it was generated here
+    prompt_ids: str = ""  # the prompt's tokens, "256*9 2 7" for 256 times 9, then 2 and 7; of the first alone
+    likelihoods: Likelihoods = ()  # in mode likelihood: what was scored; `output` is then the likeliest text
+
+    def answer(self, mode: Mode) -> str | Likelihoods | None:
+        """What metrics judge; None for a failed sample."""
+        if self.error is not None:
+            return None
+        return self.likelihoods if mode == "likelihood" else self.output
 
 
 def essence(record: RunRecord, lines: Iterable[SampleLine]) -> dict[str, object]:
     """What "the same record" means: samples, answers, statistics, scores, groups and failures.
 
-    Time, cost and host are left out, and so are request keys, which name the stack, and where an answer was
-    first given.
+    Time, cost and host are left out, and so are request keys, which name the stack, where an answer was first
+    given, and the first prompts' tokens, which early records lack.
     """
-    moving = {"seconds", "request_key", "reused"}
+    moving = {"seconds", "request_key", "reused", "prompt_ids"}
+    moving |= {"likelihoods"} if record.spec.mode == "generate" else set()
     names = [field.name for field in fields(SampleLine) if field.name not in moving]
     return {
         "spec": record.spec,

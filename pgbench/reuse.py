@@ -25,7 +25,7 @@ from pgbench.lines import parse
 from pgbench.records import SampleLine, Stack
 from pgbench.samples import files_of
 from pgbench.store import plain
-from pgbench.types import Prepared, RunSpec
+from pgbench.types import Likelihoods, Prepared, RunSpec
 
 _DIGEST, _FILE, _OFFSET = 16, 4, 8  # bytes of one entry: of its key, then big-endian where its line begins
 _ENTRY = _DIGEST + _FILE + _OFFSET
@@ -42,6 +42,7 @@ class Given:
     tokens: int
     n_prompt: int
     run: str  # key of the run that generated it
+    likelihoods: Likelihoods = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,9 @@ class Known:
                 continue
             if all(_fits(line, one) for line, one in zip(lines, asked, strict=True)):
                 return [
-                    Given(line.output, line.tokens, line.n_prompt, line.reused or source.run)
+                    Given(
+                        line.output, line.tokens, line.n_prompt, line.reused or source.run, line.likelihoods
+                    )
                     for line in lines
                 ]
         return None
@@ -197,5 +200,6 @@ def _fits(line: SampleLine, asked: Prepared) -> bool:
         and line.n_prompt == asked.length
         and type(line.tokens) is int
         and 0 <= line.tokens <= asked.request.max_new_tokens
+        and [one.text for one in line.likelihoods] == [*(asked.request.continuations or ())]
         and (line.reused == "" or _RUN_KEY.fullmatch(str(line.reused)) is not None)
     )

@@ -219,7 +219,7 @@ class Answering:
                 batch = Ready(number, asked, prepared, self._known.given(askable(prepared)))
                 if batch.asked and not self._warm:
                     self._warm = True
-                    self.warmup_seconds = warm_up(backend, batch.asked)
+                    self.warmup_seconds = warm_up(cell, backend, batch.asked)
                     before += self.warmup_seconds
                 yield answer(cell, backend, batch, before)
 

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from pgbench.errors import UsageError, unknown
-from pgbench.types import Checkpoint, DataSource, Mode, RunSpec, Sweep, Task
+from pgbench.types import (
+    IMAGE_RULE,
+    PAPER_RULE,
+    Checkpoint,
+    DataSource,
+    Mode,
+    ModelRequest,
+    RunSpec,
+    Sweep,
+    Task,
+)
 
 _DTYPE_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -30,7 +40,37 @@ def cell_name(spec: RunSpec) -> str:
     """
     point = spec.checkpoint
     level = point.quant if point.quant != "none" else _DTYPE_NAMES[point.dtype]
-    return "_".join([file_name(point.id), f"{point.resolution}px", level])
+    protocol = () if point.protocol == "hf" else (point.protocol,)
+    reduced = () if point.pixels_from is None else (f"from{point.pixels_from}px",)
+    causal = ("causal",) if point.chat_attention == "causal" else ()
+    mode = () if spec.mode == "generate" else (spec.mode,)
+    scope = () if point.quant_scope == "all" else (point.quant_scope,)
+    adapter = () if point.adapter is None else (file_name(point.adapter)[:40],)
+    unusual = (*scope, *adapter, *protocol, *reduced, *causal, *mode)
+    return "_".join([file_name(point.id), f"{point.resolution}px", level, *unusual])
+
+
+def called(name: str, how: Checkpoint | ModelRequest) -> str:
+    """A checkpoint where cells stand side by side, with what is unusual of how it is asked.
+
+    >>> called("tiny", ModelRequest(protocol="paper", pixels_from=224)), called("tiny", ModelRequest())
+    ('tiny (protocol paper, pixels from 224 px)', 'tiny')
+    """
+    protocol = [] if how.protocol == "hf" else [f"protocol {how.protocol}"]
+    reduced = [] if how.pixels_from is None else [f"pixels from {how.pixels_from} px"]
+    adapter = [] if how.adapter is None else [_adapter(how)]
+    scope = [] if how.quant == "none" or how.quant_scope == "all" else [f"{how.quant_scope} alone quantized"]
+    causal = ["causal chat attention"] if how.chat_attention == "causal" else []
+    unusual = ", ".join([*adapter, *scope, *protocol, *reduced, *causal])
+    return f"{name} ({unusual})" if unusual else name
+
+
+def _adapter(how: Checkpoint | ModelRequest) -> str:
+    """An adapter's last name, and how it goes in where that is not the default."""
+    order = f" {how.adapter_order} quantization" if how.adapter_order and how.quant != "none" else ""
+    attached = " attached" if how.adapter_mode == "attach" else ""
+    name = (how.adapter or "").rstrip("/").rsplit("/", 1)[-1]
+    return f"adapter {name}{attached}{'' if attached else order}"
 
 
 def file_name(text: str) -> str:
@@ -59,6 +99,7 @@ def _cell(
         seed=sweep.seed,
         batch=sweep.batch,
         max_new_tokens=task.max_new_tokens,
+        images=PAPER_RULE if checkpoint.protocol == "paper" else IMAGE_RULE,
     )
 
 

@@ -8,9 +8,9 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pgbench.errors import ResumeError, UsageError, task_code
-from pgbench.metrics.scoring import Clusters, ClusterSums, Rows, score, unit_sums, units_of
+from pgbench.metrics.scoring import Clusters, ClusterSums, Row, Rows, score, unit_sums, units_of
 from pgbench.records import Cost, Failure, PeakMemory, SampleLine, Score
-from pgbench.types import Metric, Sample, Sums, Task, cluster_of, sample_id
+from pgbench.types import Likelihoods, Metric, Mode, Sample, Sums, Task, cluster_of, sample_id
 from pgbench.units import Unit
 
 Groups = Mapping[str, Mapping[str, Mapping[str, Score]]]
@@ -25,26 +25,26 @@ class Tally:
     their samples until the end, since a unit may straddle batches.
     """
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def __init__(self, task: Task, mode: Mode = "generate") -> None:
+        self._task, self._mode = task, mode
         self._names = {metric.name for metric in _single(task)}
         self._clusters = Clusters()
         self._sums: dict[tuple[str, str], _Group] = {}  # group name, value
-        self._rows: dict[tuple[str, str], list[tuple[Sample, str | None]]] = {_WHOLE: []}
+        self._rows: dict[tuple[str, str], list[Row]] = {_WHOLE: []}
         self._batches = _Batches()
         self._reused = 0
         self._nonfinite = 0
         self.failures: list[Failure] = []
 
     @staticmethod
-    def stats(task: Task, sample: Sample, text: str | None) -> dict[str, Sums]:
+    def stats(task: Task, sample: Sample, answer: str | Likelihoods | None) -> dict[str, Sums]:
         """What a sample line stores: the statistics of each metric that scores one sample at a time.
 
         Raises UsageError for a metric that returns anything but finite numbers.
         """
         if sample.target is None:
             return {}
-        return {metric.name: _sums(metric, sample, text) for metric in _single(task)}
+        return {metric.name: _sums(metric, sample, answer) for metric in _single(task)}
 
     def add(self, sample: Sample, line: SampleLine) -> None:
         """One answer, just given or read back. Raises ResumeError for statistics of other metrics."""
@@ -65,7 +65,7 @@ class Tally:
                 group = self._sums[key] = _Group(self._clusters, self._names)
             group.add(cluster, line.stats, failed)
             if len(line.stats) < len(self._task.metrics):
-                self._rows.setdefault(key, []).append((sample, None if failed else line.output))
+                self._rows.setdefault(key, []).append((sample, line.answer(self._mode)))
 
     def scores(self) -> dict[str, Score]:
         """Metric name -> score over all samples. Raises UsageError for a metric that cannot be reduced."""
@@ -83,7 +83,7 @@ class Tally:
         """What units of several samples add to their metrics, in the order in which lines came."""
         rows = self._rows[_WHOLE]
         for metric in self._task.metrics:
-            if metric.unit_of is sample_id:
+            if metric.unit_of is sample_id or metric.weighted is not None:  # no sums give a weighted value
                 continue
             found = list(units_of(metric, rows))
             if len(found) == 1 and len({cluster_of(sample) for sample, _ in found[0]}) > 1:
@@ -183,10 +183,10 @@ def _single(task: Task) -> list[Metric]:
     return [metric for metric in task.metrics if metric.unit_of is sample_id]
 
 
-def _sums(metric: Metric, sample: Sample, text: str | None) -> Sums:
+def _sums(metric: Metric, sample: Sample, answer: str | Likelihoods | None) -> Sums:
     """The statistics of one sample as plain floats, which is what JSON gives back; numpy's are welcome."""
     with task_code(f"metric {metric.name}, sample {sample.id}"):
-        given = unit_sums(metric, [(sample, text)])
+        given = unit_sums(metric, [(sample, answer)])
     try:
         found = {name: float(value) for name, value in given.items()}
     except (AttributeError, OverflowError, TypeError, ValueError):

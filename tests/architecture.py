@@ -16,9 +16,9 @@ ROOT = Path(__file__).parent.parent
 Rule: TypeAlias = Callable[[str, str], Iterator[str]]
 
 BY_FLOOR = {
-    "ground": "types records errors profiles keys",
+    "ground": "types dataset checkpoints records errors profiles keys",
     "parts": "metrics stats power registry sources submissions recipe specs plan tally durable lines"
-    " holders locks samples store units published backends",
+    " holders locks samples store units published backends verdicts",
     "work": "runner batch witness report paired exports check nes demo fetch inspection evaluate_modules"
     " sweeping frame flips concluding merging reuse rescore",
     "placement": "engines",

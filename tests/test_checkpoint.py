@@ -94,15 +94,15 @@ def test_what_changes_between_opening_and_loading_is_refused(change: Spoil, copy
 def test_what_changes_while_its_revision_is_told_is_refused(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pgbench.backends.paligemma import checkpoint
+    from pgbench.backends.paligemma import contents
 
-    chunks = checkpoint._chunks
+    chunks = contents._chunks
 
     def slow(path: Path) -> Iterator[bytes]:
         yield from chunks(path)
         edited_in_place(copy)
 
-    monkeypatch.setattr(checkpoint, "_chunks", slow)
+    monkeypatch.setattr(contents, "_chunks", slow)
     assert "have changed since they were opened" in str(refused(copy))
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import tiny
 
-from pgbench.errors import UsageError
 from pgbench.types import Family, Image, Reply, Request
 
 EOS = 1  # Gemma's
@@ -163,11 +162,6 @@ def test_special_tokens_are_not_in_the_text(model: Any, asked: list[Any]) -> Non
     assert model._reply(asked[0], [326, EOS, 0], True).text == "a"
     assert model._reply(asked[0], [326, EOS, 0], True).token_ids == (326, EOS)
     assert model._reply(asked[0], [EOS, 0, 0], True).text == ""
-
-
-def test_likelihoods_are_refused(model: Any, asked: list[Any]) -> None:
-    with pytest.raises(UsageError, match="--mode generate"):
-        model.score(asked[:1], [["a"]])
 
 
 # Logits that are nan or inf

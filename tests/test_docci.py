@@ -146,7 +146,7 @@ def test_what_no_hub_has_is_said_before_a_download(request_: DataRequest, said: 
         ("mix", "paligemma2", "describe en"),
         ("pt", "paligemma", "caption en"),
         ("mix", "paligemma", "caption en"),
-        ("chat", "paligemma", "caption en"),
+        ("chat", "paligemma", "Describe this image in detail."),
     ],
 )
 def test_the_prompt_follows_the_kind(kind: Kind, family: Any, asked: str) -> None:

@@ -32,6 +32,7 @@ COMMANDS = (
     "compare",
     "baseline",
     "report",
+    "doctor",
 )
 OTHERS = {"--help", "--editable"}  # of pgbench itself, of pip
 PYTEST = {f"--pgbench-{name}" for name in ("baseline", "candidate", "rules", "strict")}  # of the plugin

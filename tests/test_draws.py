@@ -123,7 +123,7 @@ def test_scienceqa_draws_as_its_script_does(seed: int) -> None:
         random.sample(["1", "2"], 0)
         correct = 0
         for sample, text in rows:
-            letter = official_letter(text or "")
+            letter = official_letter(str(text or ""))
             choices = range(len(sample.options))
             known = letter is not None and letter in LETTERS[: len(choices)]
             said = LETTERS.index(str(letter)) if known else random.choice(choices)

@@ -23,6 +23,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 BY_OTHERS = {
     "accelerate": "transformers loads quantized models through it",
     "bitsandbytes": "transformers quantizes with it",
+    "optimum-quanto": "transformers quantizes with it",
     "safetensors": "the one format of weights that is read; transformers asks for it",
 }
 

@@ -80,10 +80,10 @@ def test_without_the_workaround_the_packed_path_refuses(
 ) -> None:
     if not packs():
         pytest.skip("this CPU has no AVX512-BF16, so nothing is packed")
-    import pgbench.backends.paligemma.load as module
+    from pgbench.backends.paligemma import quantizers
 
     folder = tiny.checkpoint(tmp_path / "odd", "paligemma", vision_mlp=80)
-    monkeypatch.setattr(module, "_cpu_workarounds", lambda model, device: ())
+    monkeypatch.setattr(quantizers, "cpu_workarounds", lambda model, device: ())
     with pytest.raises(CheckpointError, match="cannot look at an image: AssertionError"):
         tiny.load(folder, "bfloat16", quant="4bit")
 

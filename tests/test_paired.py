@@ -14,13 +14,14 @@ import planted
 import pytest
 
 from pgbench import store, units
+from pgbench.check.words import cell_name
 from pgbench.errors import DataError, StoreError, UsageError
 from pgbench.paired import aligned, matching, reading
 from pgbench.paired.evidence import Evidence
 from pgbench.records import RunRecord
 from pgbench.registry import load_task
 from pgbench.samples import SAMPLES
-from pgbench.types import RunSpec
+from pgbench.types import DataSource, RunSpec
 
 STORED = Path(__file__).parent / "records"
 TASK_FILE = """\
@@ -327,3 +328,25 @@ def test_clusters_that_a_first_schema_did_not_keep(tmp_path: Path) -> None:
         else:
             with pytest.raises(DataError, match="do not say which samples share a picture"):
                 aligned.pair(blind, blind, "accuracy")
+
+
+def test_what_was_done_with_an_adapter_names_a_cell() -> None:
+    """Two runs that differ in it alone are no two runs of one cell."""
+    plain = planted.checkpoint(adapter="mine", adapter_revision="a" * 40, adapter_mode="merge")
+    merged = replace(plain, quant="8bit", adapter_order="before")
+    ways = [plain, merged, replace(merged, adapter_order="after"), replace(plain, adapter_mode="attach")]
+    spec = RunSpec("textvqa", 1, "default", "generate", "val", DataSource("hub", "x"), plain)
+    cells = [matching.axes(replace(spec, checkpoint=way)) for way in ways]
+    assert len({tuple(cell.values()) for cell in cells}) == len(ways)
+    assert {name for name in cells[0] if cells[0][name] != cells[1][name]} == {"quant"}
+    assert {name for name in cells[0] if cells[0][name] != cells[3][name]} == {"adapter_mode"}
+    trained_again = replace(spec, checkpoint=replace(plain, adapter_revision="b" * 40))
+    assert matching.axes(trained_again) == cells[0]
+    chats = [replace(plain, chat_attention=how) for how in ("full", "causal")]
+    assert len({tuple(matching.axes(replace(spec, checkpoint=chat)).values()) for chat in chats}) == 2
+
+
+def test_a_gate_names_what_was_done_with_an_adapter() -> None:
+    point = planted.checkpoint(adapter="mine", adapter_mode="attach", quant="torchao-int8")
+    spec = RunSpec("textvqa", 1, "default", "generate", "val", DataSource("hub", "x"), point)
+    assert cell_name(spec).endswith("224 px torchao-int8 adapter mine (attach)")

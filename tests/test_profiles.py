@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgbench.profiles import DEFAULT, RELEASED, SHIPPED, profile_of
-from pgbench.types import Kind, Profile
+from pgbench.types import Kind, Profile, Style
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,8 @@ from pgbench.types import Kind, Profile
     ],
 )
 def test_kinds(name: str, kind: Kind, tuned_on: str | None) -> None:
-    assert profile_of(name, "paligemma") == Profile(kind, "paligemma", tuned_on, "paligemma")
+    style: Style = "official" if kind == "chat" else "paligemma"
+    assert profile_of(name, "paligemma") == Profile(kind, "paligemma", tuned_on, style)
 
 
 def test_family_and_style_are_passed_on() -> None:

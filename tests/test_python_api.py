@@ -65,6 +65,14 @@ def test_every_keyword_reaches_the_cell() -> None:
         "model": Path("m"),
         "revision": "r",
         "quant": "8bit",
+        "quant_scope": "language",
+        "kind": "ft",
+        "tuned_on": "t",
+        "resolution": 9,
+        "adapter": Path("a"),
+        "adapter_mode": "attach",
+        "adapter_order": "after",
+        "max_memory": "cpu=1GB",
         "dtype": "float16",
         "device": "cuda:1",
         "batch_size": 3,
@@ -76,6 +84,10 @@ def test_every_keyword_reaches_the_cell() -> None:
         "variant": "w",
         "metric": "x",
         "prompt_style": "official",
+        "protocol": "paper",
+        "pixels_from": 8,
+        "mode": "likelihood",
+        "chat_attention": "causal",
         "limit": 5,
         "seed": 6,
         "official_seed": 7,
@@ -88,6 +100,11 @@ def test_every_keyword_reaches_the_cell() -> None:
     model, data = asked.model, asked.data
     assert (model.model, model.revision, model.quant, model.dtype) == ("m", "r", "8bit", "float16")
     assert (model.device, model.style, model.threads, model.predictions) == ("cuda:1", "official", 2, "p")
+    assert (model.protocol, model.pixels_from) == ("paper", 8)
+    assert (asked.mode, model.chat_attention) == ("likelihood", "causal")
+    assert (model.quant_scope, model.kind, model.tuned_on, model.resolution) == ("language", "ft", "t", 9)
+    assert (model.adapter, model.adapter_mode, model.adapter_order) == ("a", "attach", "after")
+    assert model.max_memory == "cpu=1GB"
     assert (data.split, data.path, data.id, data.revision) == ("s", "d", "i", "v")
     assert (asked.task, asked.backend, asked.source, asked.variant) == ("mmmu", "b", "files", "w")
     assert (asked.metric, asked.official_seed, asked.limit, asked.seed) == ("x", 7, 5, 6)
@@ -112,7 +129,7 @@ def test_the_keywords_are_the_flags() -> None:
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"modle": "tiny-gemma"}, r"unknown keyword of pgbench\.run 'modle'; did you mean model"),
+        ({"modle": "tiny-gemma"}, r"unknown keyword of pgbench\.run 'modle'; did you mean mode or model"),
         ({"quant": "4bits"}, "quant: got '4bits'; expected none .* did you mean 4bit"),
         ({"limit": 0, "batch_size": "8"}, "batch_size: got '8'; expected .*; limit: got 0; expected"),
         ({"limit": True}, "limit: got True; expected samples at most"),

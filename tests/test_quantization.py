@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import tiny
@@ -18,9 +18,10 @@ import tiny
 from pgbench.backends.paligemma.proof import prove, tensors, true_bytes
 from pgbench.errors import CheckpointError
 from pgbench.records import Quantization
-from pgbench.types import Dtype, Family, Quant
+from pgbench.types import Dtype, Family, Quant, QuantScope
 
 LEVELS: tuple[Quant, ...] = ("8bit", "4bit", "fp4")
+EVERY: tuple[Quant, ...] = ("none", *LEVELS)  # test_quant_scope.py has those of other libraries
 # Worked out from the architecture: 6 linears a SigLIP layer, the projector, 7 a Gemma layer.
 LINEARS = 6 * tiny.LAYERS + 1 + 7 * tiny.LAYERS
 H, MLP = tiny.HIDDEN, 2 * tiny.HIDDEN
@@ -41,7 +42,7 @@ def folder(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def loaded(folder: Path) -> dict[Quant, Any]:
-    return {level: tiny.load(folder, "bfloat16", quant=level) for level in get_args(Quant)}
+    return {level: tiny.load(folder, "bfloat16", quant=level) for level in EVERY}
 
 
 def proof(backend: Any) -> Quantization:
@@ -226,7 +227,7 @@ def test_one_layer_errs_as_its_level_does(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("level", get_args(Quant))
+@pytest.mark.parametrize("level", EVERY)
 def test_every_level_runs_in_every_dtype(folder: Path, level: Quant, dtype: Dtype) -> None:
     backend = tiny.load(folder, dtype, quant=level)
     prepared = [backend.prepare(tiny.question(seed, 2)) for seed in range(4)]
@@ -260,16 +261,16 @@ def test_a_quantization_that_did_nothing_is_refused(
 def test_a_tower_left_in_full_precision_is_refused(
     folder: Path, level: Quant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pgbench.backends.paligemma.load as module
+    from pgbench.backends.paligemma import quantizers
 
-    built = module._bitsandbytes
+    built = quantizers.config
 
-    def partly(quant: Quant) -> Any:
-        config: Any = built(quant)
+    def partly(quant: Quant, scope: QuantScope) -> Any:
+        config: Any = built(quant, scope)
         config.llm_int8_skip_modules = ["model.vision_tower", "lm_head"]
         return config
 
-    monkeypatch.setattr(module, "_bitsandbytes", partly)
+    monkeypatch.setattr(quantizers, "config", partly)
     with pytest.raises(
         CheckpointError, match=f"left {6 * tiny.LAYERS} layers as they were, first: model.vision"
     ):
@@ -277,8 +278,8 @@ def test_a_tower_left_in_full_precision_is_refused(
 
 
 def test_one_level_does_not_pass_for_another(loaded: dict[Quant, Any]) -> None:
-    for held in get_args(Quant):
-        for claimed in get_args(Quant):
+    for held in EVERY:
+        for claimed in EVERY:
             if held == claimed:
                 prove(loaded[held]._loaded.model, claimed, ())
             else:

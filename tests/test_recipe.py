@@ -64,7 +64,7 @@ def test_every_option_reaches_its_cell(tmp_path: Path) -> None:
     text = """
 defaults: {data: d, data_id: o/d, data_revision: r, metric: exact_match, official_seed: 3,
   prompt_style: official, source: hub, split: val, variant: first}
-checkpoints: [{model: a/b, revision: v1}]
+checkpoints: [{model: a/b, revision: v1, protocol: paper, pixels_from: 224}]
 tasks: [mmmu]
 """
     (found,) = cells(tmp_path, text)
@@ -76,6 +76,7 @@ tasks: [mmmu]
         "first",
     )
     assert (found.model.style, found.model.revision) == ("official", "v1")
+    assert (found.model.protocol, found.model.pixels_from) == ("paper", 224)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ def test_a_stored_record_reads_back(folder: Path) -> None:
     assert len(lines) == record.data.selected == score.n == 4
     assert score.value == sum(line.stats[record.primary]["sum"] for line in lines) / score.n
     assert all(line.image and line.request_key and line.prompt for line in lines)
+    assert record.spec.key == record.key, "fields that came later are no part of it"
+    assert not any(line.likelihoods for line in lines)
 
 
 @pytest.mark.parametrize("folder", STORED, ids=lambda folder: folder.name)

@@ -16,7 +16,7 @@ from pgbench.report import axes, deltas
 from pgbench.report.entries import PEOPLE, Rating, Run
 from pgbench.report.grid import Grid
 from pgbench.report.layouts import Asked, grids
-from pgbench.types import Checkpoint
+from pgbench.types import AdapterMode, AdapterOrder, Checkpoint
 
 P1, P2 = "google/paligemma-3b-mix-224", "google/paligemma2-10b-mix-448"
 
@@ -75,6 +75,40 @@ def test_a_table_without_axes_of_its_own_shows_what_its_cells_differ_in() -> Non
     assert found.row_heads[-1] == "protocol"
     told = table([run(0.5, one) for one in (points[0], replace(points[1], id="other-224"))], rows="model")
     assert any("cells differ in what no axis shows: protocol (hf, paper)" in one for one in told.remarks)
+
+
+def adapted(mode: AdapterMode = "merge", order: AdapterOrder | None = None, **more: Any) -> Checkpoint:
+    more = {"adapter": "mine", "adapter_revision": "a" * 40} | more
+    return replace(checkpoint(P1, **more), adapter_mode=mode, adapter_order=order)
+
+
+def test_what_was_done_with_an_adapter_tells_cells_apart() -> None:
+    found = table([run(0.5, adapted()), run(0.6, adapted("attach")), run(0.7, checkpoint(P1))])
+    assert found.row_heads[-2:] == ("adapter", "adapter mode")
+    assert {head[-2:]: value[0] for head, value in texts(found).items()} == {
+        ("", ""): "70.00",
+        ("mine", "merge"): "50.00",
+        ("mine", "attach"): "60.00",
+    }
+    other = adapted(adapter_revision="b" * 40)
+    with pytest.raises(UsageError, match="they differ in adapter_revision; add adapter_revision"):
+        table([run(0.5, adapted()), run(0.6, other)])
+
+
+def test_a_level_is_held_against_the_whole_adapter_whose_order_says_nothing() -> None:
+    points = [adapted(), adapted(order="before", quant="8bit"), adapted(order="after", quant="4bit")]
+    found = table(
+        [run(0.5, points[0]), run(0.4, points[1])], rows="model", columns="quant", against="quant=none"
+    )
+    assert "-10.00" in [one.text for row in found.rows for one in row.entries]
+    assert [axes.adapter_mode(point) for point in points] == ["merge", "merge", "merge after quantization"]
+    assert axes.adapter_name(points[2]) == "mine (merge after quantization)"
+
+
+def test_levels_are_ordered_from_the_finest_down() -> None:
+    named = ["fp4", "quanto-int4", "torchao-fp8", "none", "4bit", "quanto-int8", "8bit", "torchao-int8"]
+    expected = ["none", "8bit", "torchao-int8", "torchao-fp8", "quanto-int8", "4bit", "fp4", "quanto-int4"]
+    assert axes.ordered("quant", named) == expected
 
 
 def test_what_follows_from_the_checkpoint_or_the_split_is_no_hidden_difference() -> None:

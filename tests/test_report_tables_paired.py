@@ -14,11 +14,13 @@ from report_runs import noted
 
 from pgbench import stats
 from pgbench.errors import StoreError
+from pgbench.records import Finding, Verdict
 from pgbench.report.entries import Run, Wanted, of_run
 from pgbench.report.gathering import gather
 from pgbench.report.grid import Entry, Grid
 from pgbench.report.layouts import Asked, grids
 from pgbench.report.pairing import Answers
+from pgbench.report.table import caveats
 from pgbench.store import read_record
 
 NAME = "google/paligemma-3b-mix-224"
@@ -213,3 +215,46 @@ def test_records_of_equal_place_are_read_once(tmp_path: Path) -> None:
     assert record is not None
     assert replace(runs[0], record=record) == runs[0]
     assert json.loads((Path(runs[0].place) / "record.json").read_text())["key"] == record.key
+
+
+def probed(run: Run, equal: float, n: int = 200, batch: int = 8) -> Run:
+    """The same run, on a stack that the doctor has seen."""
+    figures = {"equal": equal, "n": float(n), "batch": float(batch)}
+    verdict = Verdict((Finding("batch", equal > 0.97, "some changed", figures),), 1.0)
+    return replace(run, record=replace(run.record, stack=replace(run.record.stack, doctor=verdict)))
+
+
+def noise(grid: Grid) -> list[str]:
+    return [one for one in grid.remarks if "answers equal" in one or "no doctor verdict" in one]
+
+
+def test_the_noise_floor_stands_with_differences(tmp_path: Path) -> None:
+    runs = {
+        run.record.spec.checkpoint.quant: run
+        for run in levels(tmp_path, {"none": GOLD, "8bit": spoiled(GOLD, 20), "4bit": spoiled(GOLD, 40)})
+    }
+    seen = [probed(runs["none"], 1.0), probed(runs["4bit"], 0.985), runs["8bit"]]
+    exact = "answers equal at batch 1 and batch 8: 100 % of 200 in bfloat16"
+    found = noise(paired(seen))
+    noisy = "answers equal at batch 1 and batch 8: 98.5 % of 200 in 4bit"
+    assert found == [
+        f"{exact}; none changed with the batch alone (pgbench doctor)",
+        f"{noisy}; a difference of up to 1.5 points can be the batch's alone (pgbench doctor)",
+        "no doctor verdict on 1 of 3 runs compared: what the batch alone changes is unknown",
+    ]
+    (unpaired,) = grids(seen, Asked(layout="quant", published=False))
+    assert noise(unpaired) == found[:2]
+    assert noise(paired(list(runs.values()))) == [
+        "no doctor verdict on the runs compared: what the batch alone changes is unknown"
+    ]
+    assert noise(paired([runs["none"]])) == []  # nothing is held against anything
+
+
+def test_a_run_on_a_stack_that_the_doctor_found_broken_says_so(tmp_path: Path) -> None:
+    (run,) = levels(tmp_path, {"none": GOLD})
+    broken = probed(run, 0.5)
+    said = "BROKEN STACK: probe batch of pgbench doctor: some changed"
+    assert said in caveats(broken.record)
+    assert said not in caveats(run.record)
+    (found,) = grids([broken], Asked(layout="quant", published=False))
+    assert "BROKEN STACK: a probe of pgbench doctor failed" in found.warnings

@@ -17,7 +17,7 @@ from pgbench.backends import Engine, identity
 from pgbench.batch import Cell
 from pgbench.errors import RunStopped, SampleError
 from pgbench.keys import image_key
-from pgbench.records import Quantization, SampleLine, Stack
+from pgbench.records import Adaptation, Quantization, SampleLine, Stack, Verdict
 from pgbench.report.table import of_record
 from pgbench.samples import SAMPLES, read_lines
 from pgbench.types import IMAGE_RULE, Checkpoint, Image, Prepared, Profile, Request, RunSpec, Sample, Task
@@ -152,7 +152,11 @@ MOVING: Mapping[str, Callable[[Setting], Setting]] = {
     "checkpoint.quant_scope": point(quant_scope="language"),
     "checkpoint.protocol": point(protocol="paper"),
     "checkpoint.pixels_from": point(pixels_from=4),
+    "checkpoint.chat_attention": point(chat_attention="causal"),
     "checkpoint.adapter": point(adapter="lora"),
+    "checkpoint.adapter_revision": point(adapter_revision="f02"),
+    "checkpoint.adapter_mode": point(adapter_mode="attach"),
+    "checkpoint.adapter_order": point(adapter_order="after"),
     "checkpoint.backend": point(backend="other"),
     "stack.backend": stack(backend="other"),
     "stack.device": stack(device="cuda"),
@@ -161,6 +165,8 @@ MOVING: Mapping[str, Callable[[Setting], Setting]] = {
     "stack.matmul_precision": stack(matmul_precision="high"),
     "stack.attention": stack(attention={"text": "sdpa", "vision": "sdpa"}),
     "stack.quantization": stack(quantization=Quantization("none", compute_dtype="float16")),
+    "stack.adapter": stack(adapter=Adaptation("attach", None, 2, (), 0)),
+    "stack.placement": stack(placement={"": "disk"}),
     "stack.numerics": stack(numerics={"cpu_capability": "AVX2"}),
     **{f"stack.versions.{name}": version(name) for name in (*LIBRARIES, "pgbench code", "a new library")},
     "image": samples(repainted),
@@ -177,6 +183,7 @@ HARMLESS: Mapping[str, Callable[[Setting], Setting]] = {
     "checkpoint.profile": point(profile=Profile("pt", "paligemma2")),
     "checkpoint.demo": point(demo=True),
     "stack.weight_bytes": stack(weight_bytes=8),
+    "stack.doctor": stack(doctor=Verdict((), 1.0)),
     **{f"stack.versions.{name}": version(name) for name in OTHERS},
     "task version": lambda one: spec(version=2)(task(version=2)(one)),
     "task source": lambda setting: replace(setting, task_digest="0" * 64),

@@ -156,6 +156,9 @@ def test_memory_is_the_sum_of_its_parts() -> None:
     assert eager.activations - found.activations == 3 * 2 * 10 * 10 * (2 * 2 + 4)
     seen = estimate(plain, "none", "bfloat16", replace(load, images=3))
     assert seen.cache == 3 * (12 + 6 + 5) * 20 * 2
+    scored = estimate(plain, "none", "bfloat16", replace(load, scored=7))
+    assert scored.cache - found.cache == 3 * 10 * 20 * 2
+    assert scored.activations - found.activations == 3 * 2 * 7 * 100 * 2
 
 
 def test_levels_are_in_the_order_that_one_expects() -> None:

@@ -7,6 +7,7 @@ quantized; `vision_mlp` breaks that on purpose.
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import random
@@ -166,3 +167,9 @@ def load(folder: Path, dtype: Dtype = "float32", **more: Any) -> Any:
     from pgbench.backends.paligemma import engine
 
     return engine(ModelRequest(model=str(folder), dtype=dtype, device="cpu", **more)).load()
+
+
+@functools.cache
+def kept(folder: Path, dtype: Dtype = "float32", **more: Any) -> Any:
+    """As `load`, one for all tests that only look at it."""
+    return load(folder, dtype, **more)

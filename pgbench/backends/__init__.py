@@ -140,6 +140,17 @@ def refuse_model(request: ModelRequest, backend: str) -> None:
         raise UsageError(
             f"the {backend} backend loads no checkpoint: leave out --model, --revision and --quant"
         )
+    if request.chat_attention is not None:
+        raise UsageError(f"the {backend} backend loads no checkpoint: leave out --chat-attention")
+    others = (request.kind, request.tuned_on, request.resolution, request.max_memory)
+    adapter = (request.adapter, request.adapter_mode, request.adapter_order)
+    if any((*others, *adapter)) or request.quant_scope != "all":
+        raise UsageError(
+            f"the {backend} backend loads no checkpoint: leave out --adapter and its like, --kind, "
+            "--tuned-on, --resolution, --quant-scope and --max-memory"
+        )
+    if request.protocol != "hf" or request.pixels_from is not None:
+        raise UsageError(f"the {backend} backend sees no pixels: leave out --protocol and --pixels-from")
 
 
 class TextBackend:

@@ -14,7 +14,8 @@ from pgbench.types import IMAGE_RULE
 # The id and the kind of a checkpoint decide the prompt alone, which the key holds as tokens; the content is
 # named by the revision.
 _HARMLESS_OF_CHECKPOINT = frozenset({"id", "profile", "demo"})
-_HARMLESS_OF_STACK = frozenset({"versions", "threads", "weight_bytes"})  # the first two count in part, below
+# The first two count in part, below; what the doctor found of a stack does not change it.
+_HARMLESS_OF_STACK = frozenset({"versions", "threads", "weight_bytes", "doctor"})
 # pgbench's own code counts by its hash; the task decides prompts and scores; the last two libraries score.
 _HARMLESS_VERSIONS = frozenset({"python", "pgbench", "task", "pysbd", "sacrebleu"})
 

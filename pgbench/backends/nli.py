@@ -217,6 +217,9 @@ def _labels(folder: Path, name: str) -> tuple[Label, ...]:
 
 def _loaded(folder: Path, name: str, device: str) -> tuple[Any, Any, str]:
     """Model, tokenizer and device. Raises CheckpointError."""
+    from pgbench.backends.paligemma import hush
+
+    hush()
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from pgbench.backends import Engine, TextBackend, refuse_model
 from pgbench.errors import UsageError
-from pgbench.types import Checkpoint, ModelRequest, Prepared, Profile, Reply
+from pgbench.types import Checkpoint, Continuation, ModelRequest, Prepared, Profile, Reply
+
+_NEVER = -100.0  # nats
 
 
 class Oracle(TextBackend):
@@ -14,6 +16,16 @@ class Oracle(TextBackend):
 
     def generate(self, batch: Sequence[Prepared]) -> Sequence[Reply]:
         return [Reply(text=prepared.request.gold or "") for prepared in batch]
+
+    def score(self, batch: Sequence[Prepared], continuations: Sequence[Sequence[str]]) -> Sequence[Reply]:
+        """The right text is certain, the others next to impossible; each is one token and an end."""
+        return [_certain(one, texts) for one, texts in zip(batch, continuations, strict=True)]
+
+
+def _certain(prepared: Prepared, texts: Sequence[str]) -> Reply:
+    gold = prepared.request.gold or ""
+    found = tuple(Continuation(text, (0.0 if text == gold else _NEVER, 0.0)) for text in texts)
+    return Reply(text=gold if len(texts) > 1 else "", likelihoods=found)
 
 
 def engine(request: ModelRequest) -> Engine:

@@ -13,6 +13,7 @@ class Linears:
     outputs: int
     count: int = 1
     bias: bool = False
+    sees: bool = False  # of the vision tower or the projector
 
     @property
     def weights(self) -> int:

@@ -117,14 +117,19 @@ def _of_couple(couple: Couple[Run], rules: Rules, wrong: list[str]) -> list[Find
 
 
 def same_run(before: Evidence, after: Evidence) -> bool:
-    """Equal key, stack and statistics of every answer: there is nothing to test."""
+    """Equal key, stack, scores and statistics of every answer: there is nothing to test."""
     ours, theirs = before.record, after.record
     return (
         (ours.key, ours.stack) == (theirs.key, theirs.stack)
         and before.samples == after.samples
         and before.units.keys() == after.units.keys()
+        and _values(ours) == _values(theirs)  # of what has no units too
         and all(_sums(before, name) == _sums(after, name) for name in before.units)
     )
+
+
+def _values(record: RunRecord) -> dict[str, float | None]:
+    return {name: score.value for name, score in record.scores.items()}
 
 
 def _sums(run: Evidence, metric: str) -> list[object]:

@@ -46,6 +46,10 @@ def asked_of(
     `common`: the finding of the cell. `terms` have no `mistakes`.
     """
     for metric in dict.fromkeys((before.record.primary, *terms.metrics)):
+        if metric not in after.units:
+            why = f"{metric} is one number of the whole run, which cannot be gated; run with all metrics"
+            yield _finding(common, metric, "incomparable", why)
+            continue
         if after.units[metric].direction is None:
             yield _finding(common, metric, "not compared", f"no value of {metric} is better than another")
             continue

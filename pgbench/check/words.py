@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pgbench.check.findings import Measure
 from pgbench.check.verdicts import Statistical
+from pgbench.report.axes import adapter_name
 from pgbench.report.table import size
 from pgbench.types import RunSpec
 
@@ -25,7 +26,7 @@ def cell_name(spec: RunSpec) -> str:
     answered = [point.id, *([f"{point.resolution} px"] if point.resolution else []), level]
     answered += [f"style {point.profile.style}"] if point.profile.style != "paligemma" else []
     answered += ["paper protocol"] if point.protocol == "paper" else []
-    answered += [f"adapter {point.adapter}"] if point.adapter else []
+    answered += [f"adapter {adapter_name(point)}"] if point.adapter else []
     answered += ["language model only"] if point.quant_scope == "language" else []
     answered += [f"pixels from {point.pixels_from} px"] if point.pixels_from else []
     return f"{' '.join(asked)} · {' '.join(answered)}"

@@ -17,6 +17,7 @@ from pgbench.cli import (
     check,
     compare,
     data,
+    doctor,
     export,
     fetch,
     merge,
@@ -56,6 +57,7 @@ app.command("compare", short_help="Two runs of the same questions, sample by sam
 app.command("check", short_help="The gate of a CI: is a candidate worse than its baseline?")(check.check)
 app.command("published", short_help="List published numbers with their sources.")(published.published)
 app.command("report", short_help="Tables of runs and published numbers, for papers.")(report.report)
+app.command("doctor", short_help="Probe the stack that a run would use.")(doctor.doctor)
 app.command("merge", short_help="Make records of shards that several machines answered.")(merge.merge)
 app.command("score", short_help="Score answers made elsewhere.")(score.score)
 app.command("rescore", short_help="Score stored answers again where a task has changed.")(rescore.rescore)

@@ -15,9 +15,30 @@ Model = Annotated[
     typer.Option("--model", "-m", help="Hub id, folder or shipped checkpoint. [default: the embedded demo]"),
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the hub id.")]
-Quant = Annotated[str, typer.Option(help="none | 8bit | 4bit (nf4) | fp4")]
+Quant = Annotated[
+    str,
+    typer.Option(
+        help="none | 8bit | 4bit (nf4) | fp4; with an extra: torchao-int8 | torchao-fp8 | quanto-int8 | "
+        "quanto-int4"
+    ),
+]
+QuantScope = Annotated[str, typer.Option(help="all | language (vision tower and projector stay as they are)")]
+Kind = Annotated[str | None, typer.Option(help="pt | mix | ft | chat. [default: as its name says]")]
+TunedOn = Annotated[str | None, typer.Option(help="Task that an ft checkpoint was tuned on, by name.")]
+Resolution = Annotated[int | None, typer.Option(min=1, help="px that the checkpoint has to have.")]
+Adapter = Annotated[str | None, typer.Option(help="A LoRA adapter: a folder, or a hub id[@revision].")]
+AdapterMode = Annotated[str | None, typer.Option(help="merge | attach. [default: merge]")]
+AdapterOrder = Annotated[
+    str | None,
+    typer.Option(help="before | after quantization. [default: before for merge, after for attach]"),
+]
+MaxMemory = Annotated[
+    str | None, typer.Option(help="Of --device auto-map: what each device may hold, as 0=20GiB,cpu=60GiB.")
+]
 Dtype = Annotated[str, typer.Option(help="float32 | bfloat16 | float16")]
-Device = Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N")]
+Device = Annotated[
+    str, typer.Option(help="auto | cpu | cuda | cuda:N | auto-map (spread over all that there is)")
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Samples a batch.")]
 Source = Annotated[
     str | None,
@@ -34,6 +55,16 @@ DataRevision = Annotated[str | None, typer.Option(help="Branch, tag or commit of
 Split = Annotated[str | None, typer.Option(help="One of the task's (pgbench tasks). [default: its first]")]
 Variant = Annotated[str | None, typer.Option(help="A task's variant (pgbench tasks). [default: its first]")]
 PromptStyle = Annotated[str, typer.Option(help="paligemma | official (the benchmark's authors')")]
+Protocol = Annotated[str, typer.Option(help="hf (as published) | paper (as big_vision)")]
+PixelsFrom = Annotated[
+    int | None, typer.Option(min=1, help="An ablation: reduce pictures to so many px first.")
+]
+Mode = Annotated[
+    str, typer.Option(help="generate | likelihood: how likely given answers are, where a task has that.")
+]
+ChatAttention = Annotated[
+    str | None, typer.Option(help="Of a chat checkpoint: full | causal, within a prompt's text. [full]")
+]
 Limit = Annotated[
     int | None, typer.Option(min=1, help="About so many samples: whole images, in one fixed order.")
 ]
@@ -52,6 +83,9 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
 MaxFailures = Annotated[int, typer.Option(min=0, help="Failed samples that are accepted.")]
 NoReuse = Annotated[
     bool, typer.Option("--no-reuse", help="Generate every answer, also what other cells below --out have.")
+]
+Doctor = Annotated[
+    bool, typer.Option("--doctor", help="Probe the stack first, and run nothing where it is broken.")
 ]
 Shard = Annotated[
     str | None,

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgbench.cli import bars, flags, stopping, streams
 from pgbench.errors import INCOMPLETE, OK, RunStopped
 from pgbench.profiles import DEFAULT, EXAMPLE
 from pgbench.recipe.asked import AskedCell
 from pgbench.sweeping import choices
-from pgbench.types import DataRequest, Dtype, ModelRequest, Quant, Style
+from pgbench.types import (
+    AdapterMode,
+    AdapterOrder,
+    ChatAttention,
+    DataRequest,
+    Dtype,
+    Kind,
+    Mode,
+    ModelRequest,
+    ProtocolName,
+    Quant,
+    QuantScope,
+    Style,
+)
 
 if TYPE_CHECKING:  # the runner pulls in the store and the metrics; `--help` needs neither
     from pgbench.batch import Cell
@@ -30,8 +43,16 @@ def run(
     model: flags.Model = None,
     revision: flags.Revision = None,
     quant: flags.Quant = "none",
+    quant_scope: flags.QuantScope = "all",
+    kind: flags.Kind = None,
+    tuned_on: flags.TunedOn = None,
+    resolution: flags.Resolution = None,
+    adapter: flags.Adapter = None,
+    adapter_mode: flags.AdapterMode = None,
+    adapter_order: flags.AdapterOrder = None,
     dtype: flags.Dtype = "bfloat16",
     device: flags.Device = "auto",
+    max_memory: flags.MaxMemory = None,
     batch_size: flags.BatchSize = 8,
     source: flags.Source = None,
     data: flags.Data = None,
@@ -40,7 +61,11 @@ def run(
     split: flags.Split = None,
     variant: flags.Variant = None,
     metric: flags.Metric = None,
+    mode: flags.Mode = "generate",
     prompt_style: flags.PromptStyle = "paligemma",
+    chat_attention: flags.ChatAttention = None,
+    protocol: flags.Protocol = "hf",
+    pixels_from: flags.PixelsFrom = None,
     limit: flags.Limit = None,
     seed: flags.Seed = 0,
     official_seed: flags.OfficialSeed = None,
@@ -49,38 +74,63 @@ def run(
     threads: flags.Threads = None,
     max_failures: flags.MaxFailures = 0,
     no_reuse: flags.NoReuse = False,
+    doctor: flags.Doctor = False,
     shard: flags.Shard = None,
     out: flags.Out = Path("results/runs"),
     as_json: flags.Json = False,
 ) -> int:
     """Run one checkpoint on one task; the same command again goes on where it stopped, or reports done."""
-    asked = AskedCell(
-        task=task,
-        backend=backend,
-        model=ModelRequest(
-            model=model,
-            revision=revision,
-            dtype=cast(Dtype, choices.one_of("dtype", dtype, Dtype)),
-            quant=cast(Quant, choices.one_of("quant", quant, Quant)),
-            style=cast(Style, choices.one_of("prompt style", prompt_style, Style)),
-            device=device,
-            threads=threads,
-            predictions=predictions,
-        ),
-        data=DataRequest(split=split or "", path=data, id=data_id, revision=data_revision),
-        source=source,
-        variant=variant,
-        metric=metric,
-        limit=limit,
-        seed=seed,
-        official_seed=official_seed,
-        batch=batch_size,
-        max_failures=max_failures,
-        reuse=not no_reuse,
-    )
+    asked = _asked(dict(locals()))
+    if doctor:
+        from pgbench.cli.doctor import before_run
+
+        before_run(asked.model, backend, batch_size, out)
     if shard is not None:
         return _run_part(asked, out, choices.shard(shard), as_json)
     return _run_whole(asked, out, as_json)
+
+
+_WORDS: Mapping[str, object] = {  # flags that are one of a few words
+    "dtype": Dtype,
+    "quant": Quant,
+    "quant_scope": QuantScope,
+    "kind": Kind,
+    "adapter_mode": AdapterMode,
+    "adapter_order": AdapterOrder,
+    "mode": Mode,
+    "prompt_style": Style,
+    "protocol": ProtocolName,
+    "chat_attention": ChatAttention,
+}
+_OF_MODEL = (
+    "model revision dtype quant quant_scope kind tuned_on resolution adapter adapter_mode adapter_order "
+    "protocol pixels_from chat_attention device max_memory threads predictions"
+).split()
+_OF_CELL = "task backend source variant mode metric limit seed official_seed max_failures".split()
+
+
+def _asked(given: Mapping[str, Any]) -> AskedCell:
+    """From the flags, by their names. Raises UsageError for a word that is none."""
+    data = {"path": given["data"], "id": given["data_id"], "revision": given["data_revision"]}
+    return AskedCell(
+        model=model_asked(given),
+        data=DataRequest(split=given["split"] or "", **data),
+        batch=given["batch_size"],
+        reuse=not given["no_reuse"],
+        **{name: given[name] for name in _OF_CELL},
+    )
+
+
+def model_asked(given: Mapping[str, Any]) -> ModelRequest:
+    """What the flags of a command say of the model; one that it lacks keeps its default.
+
+    Raises UsageError for a word that is none.
+    """
+    for name, words in _WORDS.items():
+        if given.get(name) is not None:
+            choices.one_of(name.replace("_", " "), given[name], words)
+    model = {name: given[name] for name in _OF_MODEL if name in given}
+    return ModelRequest(**model, style=given.get("prompt_style", "paligemma"))
 
 
 def _run_whole(asked: AskedCell, out: Path, as_json: bool) -> int:

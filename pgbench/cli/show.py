@@ -108,11 +108,13 @@ def _measures(record: RunRecord) -> dict[str, Callable[[Mapping[str, float]], fl
     """What a sample's statistics are worth, the primary metric first. Where the task is at hand its metrics
     say it (POPE counts outcomes, DOCCI n-grams); a mean is read without it."""
     from pgbench.errors import UsageError
+    from pgbench.metrics.named import in_mode
     from pgbench.registry import is_path, load_task
 
     name = record.spec.task
     try:
-        metrics = () if is_path(name) else load_task(name).metrics  # a record chooses no file to be run
+        # a record chooses no file to be run
+        metrics = () if is_path(name) else in_mode(load_task(name), record.spec.mode).metrics
     except UsageError:  # it was a file, or its package is gone
         metrics = ()
     own = {one.name: one.reduce for one in metrics if one.direction == "up" and not one.number}
@@ -131,6 +133,7 @@ def _print(table: Table, worst: list[_Scored]) -> None:
     for one in worst:
         line = one.line
         target = line.target if isinstance(line.target, str) else " | ".join(dict.fromkeys(line.target or ()))
-        said = f"failed: {line.error}" if line.error else f"answered: {line.output}"
+        how = "likeliest" if line.likelihoods else "answered"
+        said = f"failed: {line.error}" if line.error else f"{how}: {line.output}"
         print(f"\n{printable(line.id)}  {one.metric} {100 * one.share:.0f}")
         print(f"  asked: {printable(line.prompt)}\n  {printable(said)}\n  references: {printable(target)}")

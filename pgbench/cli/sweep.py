@@ -25,9 +25,16 @@ def sweep(
     checkpoint: given.Checkpoints = None,
     task: given.Tasks = None,
     quant: given.Quants = None,
+    quant_scope: given.QuantScope = None,
+    kind: flags.Kind = None,
+    tuned_on: flags.TunedOn = None,
+    adapter: flags.Adapter = None,
+    adapter_mode: flags.AdapterMode = None,
+    adapter_order: flags.AdapterOrder = None,
     dtype: given.Dtypes = None,
     resolution: given.Resolutions = None,
     device: given.Device = None,
+    max_memory: flags.MaxMemory = None,
     batch_size: given.BatchSize = None,
     source: flags.Source = None,
     data: flags.Data = None,
@@ -36,7 +43,11 @@ def sweep(
     split: flags.Split = None,
     variant: flags.Variant = None,
     metric: flags.Metric = None,
+    mode: given.Mode = None,
     prompt_style: given.PromptStyle = None,
+    chat_attention: flags.ChatAttention = None,
+    protocol: given.Protocol = None,
+    pixels_from: flags.PixelsFrom = None,
     limit: flags.Limit = None,
     seed: given.Seed = None,
     official_seed: flags.OfficialSeed = None,
@@ -57,10 +68,7 @@ def sweep(
     """Run checkpoints x levels x tasks, of a file or of flags; the same command again goes on."""
     chosen = dict(locals())
     if schema:
-        from pgbench.recipe.shape import schema as schema_of
-
-        streams.print_json(schema_of())
-        return OK
+        return _print_schema()
     part = choices.shard(shard) if shard is not None else WHOLE
     _require_engine(engine, workers, address, part)
     if dry_run and part != WHOLE:
@@ -73,10 +81,18 @@ def sweep(
     return _tell(swept, out, as_json)
 
 
+def _print_schema() -> int:
+    from pgbench.recipe.shape import schema
+
+    streams.print_json(schema())
+    return OK
+
+
 _AXES = {"checkpoint": "checkpoints", "task": "tasks", "quant": "quant", "dtype": "dtypes"}
 _OPTIONS = (
-    "backend batch_size data data_id data_revision device limit max_failures metric official_seed "
-    "predictions prompt_style seed source split threads variant"
+    "adapter adapter_mode adapter_order backend batch_size chat_attention data data_id data_revision device "
+    "kind limit max_failures max_memory metric mode official_seed pixels_from predictions prompt_style "
+    "protocol quant_scope seed source split threads tuned_on variant"
 ).split()
 
 

@@ -15,7 +15,13 @@ Checkpoints = Annotated[
     ),
 ]
 Tasks = Annotated[list[str] | None, typer.Option("--task", "-t", help="Names or task files: repeat, or a,b.")]
-Quants = Annotated[list[str] | None, typer.Option("--quant", help="none, 8bit, 4bit, fp4: repeat, or a,b.")]
+Quants = Annotated[
+    list[str] | None,
+    typer.Option("--quant", help="none, 8bit, 4bit, fp4, or one of an extra, as in run: repeat, or a,b."),
+]
+QuantScope = Annotated[
+    str | None, typer.Option(help="all | language (vision tower and projector stay as they are)")
+]
 Dtypes = Annotated[
     list[str] | None, typer.Option("--dtype", help="float32, bfloat16, float16: repeat, or a,b.")
 ]
@@ -23,9 +29,13 @@ Resolutions = Annotated[
     list[str] | None,
     typer.Option("--resolution", help="px in place of {px} in --checkpoint: repeat, or a,b."),
 ]
-Device = Annotated[str | None, typer.Option(help="auto | cpu | cuda | cuda:N")]
+Device = Annotated[str | None, typer.Option(help="auto | cpu | cuda | cuda:N | auto-map")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Samples a batch. [default: 8]")]
 PromptStyle = Annotated[str | None, typer.Option(help="paligemma | official (the benchmark's authors')")]
+Protocol = Annotated[str | None, typer.Option(help="hf (as published) | paper (as big_vision)")]
+Mode = Annotated[
+    str | None, typer.Option(help="generate | likelihood: how likely given answers are. [default: generate]")
+]
 Seed = Annotated[int | None, typer.Option(help="Of the fixed order of images. [default: 0]")]
 Backend = Annotated[str | None, typer.Option(help="paligemma | oracle | replay | a plugin's")]
 MaxFailures = Annotated[int | None, typer.Option(min=0, help="Failed samples that are accepted, each cell.")]

@@ -16,7 +16,7 @@ def lines(task: Task, owner: str) -> list[str]:
     """What the list does not say: where the data comes from, how long answers are, every metric's origin."""
     modes = f"modes    {', '.join(task.modes)}; at most {task.max_new_tokens} new tokens"
     sources: dict[str, list[str]] = {}
-    for metric in task.metrics:
+    for metric in (*task.metrics, *(task.likelihood.metrics if task.likelihood else ())):
         sources.setdefault(metric.source, []).append(metric.name)
     metrics = [f"scored   {', '.join(named)}: {source}" for source, named in sources.items()]
     cited = ["cite", *(f"    {line}" for line in task.cite.splitlines())] if task.cite else []

@@ -12,7 +12,7 @@ from pgbench.cli import flags, streams, task_card
 from pgbench.errors import OK, USAGE, UsageError, unknown
 
 if TYPE_CHECKING:
-    from pgbench.types import Task
+    from pgbench.types import Metric, Task
 
 
 def tasks(
@@ -97,8 +97,11 @@ def _lines(task: Task) -> list[str]:
     metrics = ", ".join(f"{metric.name}{'*' if metric.primary else ''}" for metric in task.metrics)
     splits = ", ".join(f"{name} ({size:,})" if size else name for name, size in task.splits.items())
     variants = [f"variants {', '.join(task.variants)}"] if len(task.variants) > 1 else []
+    scored = task.likelihood.metrics if task.likelihood else ()
+    names = ", ".join(f"{one.name}{'*' if one.primary else ''}" for one in scored)
+    likely = [f"metrics  with --mode likelihood: {names}"] if scored else []
     read = f"sources  {', '.join(task.sources)}"
-    rest = [f"splits   {splits}", f"metrics  {metrics}", *task_card.floors(task), read, *variants]
+    rest = [f"splits   {splits}", f"metrics  {metrics}", *task_card.floors(task), *likely, read, *variants]
     return [f"{task.title} (v{task.version})", *rest, f"licence  {task.licence}"]
 
 
@@ -115,17 +118,19 @@ def _document(entry: _Listed) -> dict[str, object]:
         "splits": dict(task.splits),
         "variants": list(task.variants),
         "modes": list(task.modes),
-        "metrics": [
-            {
-                "name": metric.name,
-                "primary": metric.primary,
-                "direction": metric.direction,
-                "floor": metric.floor,
-                "source": metric.source,
-            }
-            for metric in task.metrics
-        ],
+        "metrics": [_metric(metric) for metric in task.metrics],
+        "likelihood_metrics": [_metric(one) for one in (task.likelihood.metrics if task.likelihood else ())],
         "max_new_tokens": task.max_new_tokens,
         "licence": task.licence,
         "cite": task.cite,
+    }
+
+
+def _metric(metric: Metric) -> dict[str, object]:
+    return {
+        "name": metric.name,
+        "primary": metric.primary,
+        "direction": metric.direction,
+        "floor": metric.floor,
+        "source": metric.source,
     }

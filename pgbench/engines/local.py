@@ -57,6 +57,10 @@ def sweep(
 
 def _refuse_numbers(asked: Sequence[AskedCell], slots: Sequence[Slot]) -> None:
     for one in asked:
+        if one.model.device == "auto-map":
+            raise UsageError(
+                "device auto-map: --engine local gives each process one device; use --engine serial"
+            )
         if one.model.device.startswith("cuda:") and devices.VISIBLE in slots[0].settings:
             raise UsageError(
                 f"device {one.model.device}: with --engine local each process sees one GPU; say cuda, and "

@@ -70,6 +70,8 @@ def _refuse(asked: Sequence[AskedCell], address: str | None, workers: int | None
     if address is not None and address.startswith("ray://"):
         raise UsageError(f"--address {address}: run pgbench on a node of the cluster, with --address auto")
     for one in asked:
+        if one.model.device == "auto-map":
+            raise UsageError("device auto-map: with --engine ray each worker sees one GPU; say cuda")
         if one.model.device.startswith("cuda:"):
             raise UsageError(
                 f"device {one.model.device}: with --engine ray each worker sees one GPU; say cuda"
@@ -81,10 +83,11 @@ def elsewhere(asked: AskedCell) -> AskedCell:
     model, data = asked.model, asked.data
     task = _absolute(asked.task) if is_path(asked.task) else asked.task
     named = _absolute(model.model) if model.model and _is_folder(model.model) else model.model
+    adapter = _absolute(model.adapter) if model.adapter and _is_folder(model.adapter) else model.adapter
     return replace(
         asked,
         task=task or asked.task,
-        model=replace(model, model=named, predictions=_absolute(model.predictions)),
+        model=replace(model, model=named, adapter=adapter, predictions=_absolute(model.predictions)),
         data=replace(data, path=_absolute(data.path)),
     )
 

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from pgbench.errors import UsageError
 from pgbench.records import RunRecord, Score
+from pgbench.report.axes import adapter_name
 from pgbench.report.table import caveats, seen
 from pgbench.types import Checkpoint, Direction, RunSpec, Sums, Task
 
@@ -68,7 +69,8 @@ def cell(point: Checkpoint) -> str:
         "protocol": point.protocol if point.protocol != "hf" else "all",
         "pixels from": f"{point.pixels_from} px" if point.pixels_from else "all",
         "prompt style": point.profile.style if point.profile.style != "paligemma" else "all",
-        "adapter": point.adapter or "all",
+        "adapter": adapter_name(point) or "all",
+        "chat attention": point.chat_attention if point.chat_attention == "causal" else "all",
     }
     return ", ".join([*parts, *(f"{name} {value}" for name, value in chosen.items() if value != "all")])
 
@@ -90,6 +92,10 @@ def conditions(record: RunRecord) -> dict[str, str]:
         "protocol": point.protocol,
         "pixels_from": point.pixels_from,
         "adapter": point.adapter,
+        "adapter_revision": point.adapter_revision,
+        "adapter_mode": point.adapter_mode,
+        "adapter_order": point.adapter_order,
+        "chat_attention": point.chat_attention,
         "kind": point.profile.kind,
         "tuned_on": point.profile.tuned_on,
         "prompt_style": point.profile.style,

@@ -44,7 +44,11 @@ quant                string   spec.checkpoint.quant
 quant_scope          string   spec.checkpoint.quant_scope
 protocol             string   spec.checkpoint.protocol
 pixels_from          Int64    spec.checkpoint.pixels_from
+chat_attention       string   spec.checkpoint.chat_attention
 adapter              string   spec.checkpoint.adapter
+adapter_revision     string   spec.checkpoint.adapter_revision
+adapter_mode         string   spec.checkpoint.adapter_mode
+adapter_order        string   spec.checkpoint.adapter_order
 backend              string   spec.checkpoint.backend
 metric               string   -
 is_primary           boolean  -

@@ -65,6 +65,8 @@ def read(run: Path) -> Answers:
             if kept
             else f"{folder} is no run folder: it has no record.json"
         )
+    if record.spec.mode != "generate":
+        raise StoreError(f"{folder} is a run of mode {record.spec.mode}: it has no captions to be rated")
     lines = tuple(read_lines(folder))
     told = sorted([line.id, line.output, line.error or ""] for line in lines)
     return Answers(folder, record, lines, json_key({"answers": told}))

@@ -50,6 +50,9 @@ def axes(spec: RunSpec) -> dict[str, object]:
         "protocol": point.protocol,
         "pixels_from": point.pixels_from,
         "adapter": point.adapter,
+        "adapter_mode": point.adapter_mode,
+        "adapter_order": "after" if (point.adapter_mode, point.adapter_order) == ("merge", "after") else None,
+        "chat_attention": point.chat_attention,
     }
 
 

@@ -88,6 +88,8 @@ def _require_primary(
         raise StoreError(f"{place}: its record has no score of {name!r}, its primary metric; restore it")
     if name in found or not record.scores[name].n:
         return
+    if name in metrics and metrics[name].weighted is not None:  # has no units, whoever made the run
+        return
     if name in metrics:
         raise StoreError(
             f"{place} was made before pgbench kept {units.UNITS}, which {name} is paired by; remove its "
@@ -103,7 +105,7 @@ def _asked(lines: Sequence[SampleLine], record: RunRecord) -> dict[str, Asked]:
     clusters = _clusters(lines, record)
     return {
         line.id: Asked(
-            prompt=digest(line.prompt),
+            prompt=digest(line.prompt.rstrip()),  # which protocol paper stores as it is
             image=line.image[:DIGITS],
             target=_target(line.target),
             cluster=cluster,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pgbench.types import DataRequest, ModelRequest
+from pgbench.types import DataRequest, Mode, ModelRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,7 @@ class AskedCell:
     backend: str = "paligemma"
     source: str | None = None
     variant: str | None = None
+    mode: Mode = "generate"
     metric: str | None = None
     official_seed: int | None = None
     limit: int | None = None

@@ -9,11 +9,11 @@ from typing import Any
 from pgbench.recipe.asked import AskedCell
 from pgbench.recipe.checking import Checked
 from pgbench.recipe.known import Known
-from pgbench.recipe.layers import Flags, Layer, Said, below, layer, said
+from pgbench.recipe.layers import Flags, Layer, Said, below, is_folder, layer, said
 from pgbench.recipe.matching import Candidate, judged
 from pgbench.recipe.nodes import Tree
 from pgbench.recipe.places import Problems, Spot, shown
-from pgbench.recipe.points import Finder, Point, items
+from pgbench.recipe.points import Finder, Point, as_path, items
 from pgbench.recipe.shape import CellEntry, TaskEntry
 from pgbench.types import DataRequest, ModelRequest, Task
 
@@ -22,6 +22,7 @@ _DTYPE = "bfloat16"  # as of `pgbench run`
 # A cell's own fields -> the options that give them; what is not said has the default of `pgbench run`.
 _SAME: Mapping[str, str] = {
     **{name: name for name in ("backend", "source", "variant", "metric", "official_seed", "limit", "seed")},
+    "mode": "mode",
     "batch": "batch_size",
     "max_failures": "max_failures",
 }
@@ -187,7 +188,18 @@ class _Maker:
             dtype=dtype.value,
             quant=quant.value,
             style=given.get("prompt_style", "paligemma"),
+            protocol=given.get("protocol", "hf"),
+            pixels_from=given.get("pixels_from"),
+            chat_attention=given.get("chat_attention"),
+            kind=given.get("kind"),
+            tuned_on=given.get("tuned_on"),
+            resolution=given.get("resolution"),
+            quant_scope=given.get("quant_scope", "all"),
+            adapter=self._adapter(options.get("adapter")),
+            adapter_mode=given.get("adapter_mode"),
+            adapter_order=given.get("adapter_order"),
             device=given.get("device", "auto"),
+            max_memory=given.get("max_memory"),
             threads=given.get("threads"),
             predictions=self._path(options.get("predictions")),
         )
@@ -200,6 +212,13 @@ class _Maker:
             id=given.get("data_id"),
             revision=given.get("data_revision"),
         )
+
+    def _adapter(self, option: Said | None) -> str | None:
+        """A folder seen from the working folder; what is none may be a hub id."""
+        path = self._path(option)
+        if option is None or path is None:
+            return None
+        return as_path(path) if is_folder(path) else str(option.value)
 
     def _path(self, option: Said | None) -> str | None:
         """A path seen from the working folder."""

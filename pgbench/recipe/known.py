@@ -14,6 +14,9 @@ from pgbench.recipe.shape import BACKEND
 from pgbench.recipe.splits import split_of
 from pgbench.types import Task
 
+OF_A_CHECKPOINT = (
+    "kind tuned_on resolution quant_scope adapter adapter_mode adapter_order max_memory".split()
+)  # options
 ANSWERS_BY_ITSELF = ("oracle", "replay")  # shipped backends that load no checkpoint
 
 
@@ -44,12 +47,18 @@ class Known:
 
     def options(self, task: Task, options: Layer) -> None:
         """Names that the task does not know."""
+        from pgbench.metrics.named import in_mode
+
         if (split := options.get("split")) and split_of(task, split.value) is None:
             self._unknown(f"split of {task.name}", split, task.splits)
         if (variant := options.get("variant")) and variant.value not in task.variants:
             self._unknown(f"variant of {task.name}", variant, task.variants)
         if (source := options.get("source")) and source.value not in task.sources:
             self._unknown(f"source of {task.name}", source, task.sources)
+        if (mode := options.get("mode")) and mode.value not in task.modes:
+            self._unknown(f"mode of {task.name}", mode, task.modes)
+            return
+        task = in_mode(task, mode.value if mode else "generate")
         if (seed := options.get("official_seed")) and task.draw is None:
             text = f"{task.name} has no official script that guesses; leave official_seed out of its cells"
             self._say(seed.spot, text)
@@ -76,6 +85,14 @@ class Known:
             self._say(at, f"the backend {name} loads no checkpoint; leave out the one at {model.spot}")
         elif name in ANSWERS_BY_ITSELF and quant.value != "none":
             self._say(quant.spot, f"the backend {name} loads no checkpoint; leave out quant")
+        if name == "replay" and (mode := options.get("mode")) and mode.value != "generate":
+            self._say(mode.spot, "the backend replay has no likelihoods; leave out mode")
+        for option in ("protocol", "pixels_from", "chat_attention"):
+            if name in ANSWERS_BY_ITSELF and (given := options.get(option)) and given.value != "hf":
+                self._say(given.spot, f"the backend {name} sees no pixels; leave out {option}")
+        for option in OF_A_CHECKPOINT:
+            if name in ANSWERS_BY_ITSELF and (given := options.get(option)) and given.value != "all":
+                self._say(given.spot, f"the backend {name} loads no checkpoint; leave out {option}")
         if name == BACKEND and model is None:
             self._say(point.spot, "no checkpoint; expected a hub id, a folder or a shipped checkpoint")
         given = options.get("predictions")

@@ -86,7 +86,7 @@ def _stated(name: str, cell: Candidate) -> object:
     """What a cell says in the words of a sweep file."""
     asked = cell.asked
     other: dict[str, object] = {
-        "resolution": cell.px,
+        "resolution": cell.px or asked.model.resolution,
         "batch_size": asked.batch,
         "data": asked.data.path,
         "data_id": asked.data.id,
@@ -130,6 +130,8 @@ def _identity(cell: Candidate) -> object:
         threads=None,
         dtype="float32" if alone else model.dtype,
         predictions=_one_path(model.predictions),
+        max_memory=None,
+        adapter=_one_path(model.adapter),
     )
     data = replace(data, split=_split(cell), path=_one_path(data.path))
     variant = asked.variant or cell.task.variants[0]

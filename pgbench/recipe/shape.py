@@ -10,7 +10,18 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from pgbench.types import Dtype, Quant, Style
+from pgbench.types import (
+    AdapterMode,
+    AdapterOrder,
+    ChatAttention,
+    Dtype,
+    Kind,
+    Mode,
+    ProtocolName,
+    Quant,
+    QuantScope,
+    Style,
+)
 
 BACKEND = "paligemma"  # the default one, and the one that needs a model
 
@@ -39,35 +50,57 @@ class Strict(BaseModel):
 class Options(Strict):
     """What any cell may say for itself; the flags of `pgbench run`, with _ for -."""
 
+    adapter: Text | None = Field(
+        default=None, description="a hub id, or a folder relative to the file that says it"
+    )
+    adapter_mode: AdapterMode | None = Field(default=None, description="merge | attach")
+    adapter_order: AdapterOrder | None = Field(
+        default=None, description="before | after, than the model is quantized"
+    )
     backend: Text | None = Field(default=None, description="paligemma | oracle | replay | a plugin's")
     batch_size: Positive | None = Field(
         default=None, description="samples a batch: a whole number of 1 or more"
     )
+    chat_attention: ChatAttention | None = Field(default=None, description="full | causal")
     data: Text | None = Field(default=None, description="a path, relative to the file that says it")
     data_id: Text | None = Field(default=None, description="a hub id of the data set, as text")
     data_revision: Text | None = Field(
         default=None, description="branch, tag or commit of the data set, as text"
     )
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] | None = Field(
-        default=None, description="auto | cpu | cuda | cuda:N"
+    device: Annotated[str, Field(pattern=r"^(auto|auto-map|cpu|cuda(:[0-9]+)?)$")] | None = Field(
+        default=None, description="auto | cpu | cuda | cuda:N | auto-map"
     )
     dtype: Dtype | None = Field(default=None, description=DTYPES)
+    kind: Kind | None = Field(default=None, description="pt | mix | ft | chat")
     limit: Positive | Literal["all"] | None = Field(
         default=None, description="samples at most: a whole number of 1 or more, or all"
     )
     max_failures: Counted | None = Field(
         default=None, description="failed samples accepted: a whole number of 0 or more"
     )
+    max_memory: Text | None = Field(
+        default=None, description="what each device may hold under auto-map, as 0=20GiB,cpu=60GiB"
+    )
     metric: Text | None = Field(default=None, description="one metric's name, as text")
+    mode: Mode | None = Field(default=None, description="generate | likelihood")
     official_seed: int | None = Field(default=None, description="a whole number")
+    pixels_from: Positive | None = Field(
+        default=None, description="px to reduce pictures to first: a whole number of 1 or more"
+    )
     predictions: Text | None = Field(
         default=None, description="a file of answers, relative to the file that says it"
     )
     prompt_style: Style | None = Field(default=None, description="paligemma | official")
+    protocol: ProtocolName | None = Field(default=None, description="hf | paper")
+    quant_scope: QuantScope | None = Field(default=None, description="all | language")
+    resolution: Positive | None = Field(
+        default=None, description="px that the checkpoint has to have: a whole number of 1 or more"
+    )
     seed: int | None = Field(default=None, description="of the order of samples: a whole number")
     source: Text | None = Field(default=None, description="hub | files | demo, or a source of the task")
     split: Text | None = Field(default=None, description="a split of the task, as text")
     threads: Positive | None = Field(default=None, description="CPU threads: a whole number of 1 or more")
+    tuned_on: Text | None = Field(default=None, description="the task of an ft checkpoint, as text")
     variant: Text | None = Field(default=None, description="a variant of the task, as text")
 
 

@@ -29,7 +29,10 @@ _OF_SPEC: Mapping[str, Callable[[RunSpec], object]] = {
     "dtype": lambda spec: spec.checkpoint.dtype,
     "protocol": lambda spec: spec.checkpoint.protocol,
     "pixels_from": lambda spec: spec.checkpoint.pixels_from,
+    "chat_attention": lambda spec: spec.checkpoint.chat_attention,
     "adapter": lambda spec: spec.checkpoint.adapter,
+    "adapter_revision": lambda spec: (spec.checkpoint.adapter_revision or "")[:8],
+    "adapter_mode": lambda spec: adapter_mode(spec.checkpoint),
     "backend": lambda spec: spec.checkpoint.backend,
     "source": lambda spec: spec.source.id,
     "limit": lambda spec: spec.limit,
@@ -45,10 +48,13 @@ _OF_RECORD: Mapping[str, Callable[[RunRecord], object]] = {
 OF_SCORE = ("metric", "group", "rater", "replicate")
 AXES = (*_OF_SPEC, *_OF_RECORD, *OF_SCORE)
 
+_OF_ADAPTER = frozenset({"adapter", "adapter_mode"})
 # What else changes, or may, where an axis does: a resolution is another checkpoint, whose name says it.
 GOES_WITH: Mapping[str, frozenset[str]] = {
     "quant": frozenset({"quant_scope"}),
-    "model": frozenset({"family", "kind", "tuned_on", "params", "pixels_from", "adapter", "backend"}),
+    "model": frozenset({"family", "kind", "tuned_on", "params", "pixels_from", "backend", "chat_attention"})
+    | _OF_ADAPTER,
+    "adapter": _OF_ADAPTER | {"kind", "tuned_on"},
     "checkpoint": frozenset({"model", "family", "kind", "tuned_on", "params", "resolution", "backend"}),
     "replicate": frozenset({"model"}),
     "family": frozenset({"model", "params"}),
@@ -59,9 +65,13 @@ GOES_WITH: Mapping[str, frozenset[str]] = {
 OF_QUESTIONS = ("task", "version", "split", "variant", "mode", "metric", "group", "rater")
 OF_MODEL = (
     *("model", "family", "kind", "tuned_on", "params", "style", "resolution", "quant", "quant_scope"),
-    *("dtype", "protocol", "pixels_from", "adapter", "backend", "replicate"),
+    *("dtype", "protocol", "pixels_from", "chat_attention", "adapter", "adapter_mode", "backend"),
+    "replicate",
 )
-_QUANTS = ("none", "unstated", "8bit", "4bit", "fp4", "other")
+_QUANTS = (
+    *("none", "unstated", "8bit", "torchao-int8", "torchao-fp8", "quanto-int8", "4bit", "fp4"),
+    *("quanto-int4", "other"),
+)
 
 
 def of_record(record: RunRecord) -> dict[str, str]:
@@ -91,6 +101,24 @@ def model_name(point: Checkpoint) -> str:
     """
     name = re.sub(rf"[-_]{point.resolution}(px)?(?=$|[-_])", "", point.id) if point.resolution else point.id
     return name or point.id
+
+
+def adapter_mode(point: Checkpoint) -> str:
+    """How an adapter went in, and when where that is not as usual; "" without one.
+
+    >>> from pgbench.types import Profile
+    >>> point = Checkpoint("x", None, Profile("ft", "paligemma"), 224, adapter="a", adapter_mode="merge")
+    >>> adapter_mode(point)
+    'merge'
+    """
+    late = (point.adapter_mode, point.adapter_order) == ("merge", "after")
+    return "merge after quantization" if late else point.adapter_mode or ""
+
+
+def adapter_name(point: Checkpoint) -> str:
+    """An adapter, with its mode where that is not the usual one; "" without one."""
+    mode = adapter_mode(point)
+    return f"{point.adapter} ({mode})" if point.adapter and mode not in ("", "merge") else point.adapter or ""
 
 
 def params(point: Checkpoint) -> str:

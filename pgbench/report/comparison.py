@@ -263,6 +263,10 @@ def _remarks(table: _Table, used: Sequence[str]) -> list[str]:
     told: list[str] = []
     if own:
         told += [saying.samples(own, table.usual), *placing.untold(table.items, used), *saying.intervals(own)]
+        held = [place for place, delta in table.deltas.items() if delta.base is not None]
+        bases = [base for place in held if (base := table.deltas[place].base) is not None]
+        compared = records_of(table.items[place] for place in (*bases, *held))
+        told += saying.noise(compared, asked=table.marks is not marks.UNPAIRED)
         told += [*table.marks.remarks, *([table.marks.footnote] if table.marks.footnote else [])]
     if table.plan.costs and (records := records_of(own)):
         told += costs.remarks(records)

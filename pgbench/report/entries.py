@@ -117,7 +117,7 @@ def _notes(run: Run) -> tuple[str, ...]:
 def replicates(items: Sequence[Item]) -> list[Item]:
     """Training runs of one recipe as one number, mean with SD over seeds; other items as they are."""
     alike: dict[tuple[str, ...], list[Item]] = {}
-    dropped = {"model", "checkpoint", "revision", "adapter", "device", "params", "batch"}
+    dropped = {"model", "checkpoint", "revision", "adapter", "adapter_revision", "device", "params", "batch"}
     for item in items:
         recipe = item.keys.get("replicate", "")
         own = [f"{axis}={value}" for axis, value in sorted(item.keys.items()) if axis not in dropped]
@@ -139,6 +139,7 @@ def _mean(members: Sequence[Item]) -> Item:
             "checkpoint": recipe,
             "revision": "",
             "adapter": "",
+            "adapter_revision": "",
             "params": "",
         },
         value=fmean(values) if values else None,

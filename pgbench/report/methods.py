@@ -13,7 +13,7 @@ from pgbench.report import axes, bibtex
 from pgbench.report.methods_levels import quantization
 from pgbench.report.methods_scores import doubts, failures, intervals, metrics
 from pgbench.report.methods_subjects import differing, joined
-from pgbench.types import Task
+from pgbench.types import Checkpoint, Task
 
 _KINDS = {"pt": "pre-trained", "mix": "mix", "ft": "fine-tuned", "chat": "chat"}
 _DIGITS = 12  # of revisions and digests, which is enough to tell them apart
@@ -96,11 +96,15 @@ def _checkpoint(record: RunRecord) -> str:
         f"revision {point.revision[:_DIGITS]}" if point.revision else "revision not recorded",
         f"{point.profile.family}, {kind}{tuned}",
         *([f"{point.resolution} px"] if point.resolution else []),
-        *([f"adapter {point.adapter}"] if point.adapter else []),
+        *([f"adapter {axes.adapter_name(point)}{_version(point)}"] if point.adapter else []),
         *(["a tiny checkpoint trained on drawings, for demonstration"] if point.demo else []),
         *([f"answered by the backend {point.backend}"] if point.backend != "paligemma" else []),
     ]
     return f"Checkpoint {point.id} ({'; '.join(parts)})"
+
+
+def _version(point: Checkpoint) -> str:
+    return f", revision {point.adapter_revision[:_DIGITS]}" if point.adapter_revision else ""
 
 
 def _asking(records: Sequence[RunRecord]) -> Iterator[Said]:

@@ -12,12 +12,18 @@ from pgbench.report.entries import Item
 Key = tuple[str, ...]
 # Axes that a table gets by itself where its cells differ in them; of the model to the rows, of the questions
 # to the columns.
-_BY_ITSELF = ("style", "quant_scope", "dtype", "protocol", "pixels_from", "adapter", "backend")
+_BY_ITSELF = (
+    *("style", "quant_scope", "dtype", "protocol", "pixels_from", "chat_attention", "adapter"),
+    *("adapter_mode", "backend"),
+)
 _OF_COLUMNS = ("version", "split", "variant")
 _NEVER_SHARED = ("mode", "rater")  # a likelihood is no answer, a judge is no person
 # Another split has other data and another checkpoint another revision: nothing that has to be said.
-_FOLLOWS = {"data": ("task", "split"), "revision": ("checkpoint",)}
-_TOLD = ("data", "device", "seed", "batch", "limit", "source", "revision", "max_new_tokens", "task_source")
+_FOLLOWS = {"data": ("task", "split"), "revision": ("checkpoint",), "adapter_revision": ("adapter",)}
+_TOLD = (
+    *("data", "device", "seed", "batch", "limit", "source", "revision", "adapter_revision", "adapter_mode"),
+    *("chat_attention", "max_new_tokens", "task_source"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +179,7 @@ def untold(items: Sequence[Item], used: Sequence[str]) -> list[str]:
                 "task_source",
                 "max_new_tokens",
                 "revision",
+                "adapter_revision",
             ):
                 shown = [value or "none" for value in values]
                 more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""

@@ -10,6 +10,7 @@ from pgbench.recipe.asked import AskedCell
 from pgbench.records import RunRecord
 from pgbench.report.sweep_table import level
 from pgbench.report.table import Table
+from pgbench.specs import called
 from pgbench.sweeping.work import Told
 from pgbench.types import RunSpec
 
@@ -95,7 +96,7 @@ def _row(one: Replicate) -> tuple[str, ...]:
     seeds = f"{len(one.values)}" if len(one.values) == one.asked else f"{len(one.values)} of {one.asked}"
     counts = sorted(set(one.n))
     return (
-        *(one.spec.task, one.recipe, level(point.quant, point.dtype), one.metric),
+        *(one.spec.task, called(one.recipe, point), level(point.quant, point.dtype), one.metric),
         "none" if one.mean is None else f"{scale * one.mean:.2f}",
         "none" if one.sd is None else f"{scale * one.sd:.2f}",
         seeds,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+from pgbench.records import RunRecord
 from pgbench.report.entries import Item, Run
 
 Usual: TypeAlias = Mapping[tuple[str, ...], int | None]  # of a question: the samples that most cells have
@@ -85,6 +86,49 @@ def intervals(own: Sequence[Item]) -> list[str]:
     return [f"intervals of scores: 95 % ({', '.join(kinds)})"] if kinds else []
 
 
+def noise(compared: Sequence[RunRecord], *, asked: bool) -> list[str]:
+    """What the batch alone changes, as the doctor counted it on the stacks of runs that are compared.
+
+    Of several verdicts at one level the lowest share. `asked`: say so where nobody counted.
+    """
+    runs = [one for one in compared if one.spec.checkpoint.backend == "paligemma"]
+    shares: dict[tuple[str, int], set[tuple[float, int]]] = {}
+    for one in runs:
+        if found := _shared(one):
+            known = shares.setdefault((_level(one), int(found["batch"])), set())
+            known.add((found["equal"], int(found["n"])))
+    told = []
+    for (level, batch), known in shares.items():
+        equal, n = min(known)
+        count = f"{100 * equal:.4g} % of {n:,} in {level}{', the lowest share' if len(known) > 1 else ''}"
+        told.append(
+            f"answers equal at batch 1 and batch {batch}: {count}; {_meaning(equal)} (pgbench doctor)"
+        )
+    missing = sum(_shared(one) is None for one in runs)
+    if missing and asked:
+        where = "the runs" if missing == len(runs) else f"{missing:,} of {len(runs):,} runs"
+        told.append(f"no doctor verdict on {where} compared: what the batch alone changes is unknown")
+    return told
+
+
+def _shared(record: RunRecord) -> Mapping[str, float] | None:
+    """What the doctor's probe of batches counted; None where none was put."""
+    verdict = record.stack.doctor
+    found = next((one.figures for one in verdict.findings if one.probe == "batch"), {}) if verdict else {}
+    return found if {"equal", "n", "batch"} <= found.keys() else None
+
+
+def _meaning(equal: float) -> str:
+    if equal == 1:
+        return "none changed with the batch alone"
+    return f"a difference of up to {100 * (1 - equal):.3g} points can be the batch's alone"
+
+
+def _level(record: RunRecord) -> str:
+    point = record.spec.checkpoint
+    return point.dtype if point.quant == "none" else point.quant
+
+
 def warnings(own: Sequence[Item]) -> list[str]:
     """What numbers of a table cannot be taken for, each once, with how many it is said of."""
     counts: Counter[str] = Counter()
@@ -106,6 +150,8 @@ def _warning(note: str) -> str:
         return "INCOMPLETE SPLIT: not comparable with published numbers"
     if note.startswith("NO MODEL"):
         return note
+    if note.startswith("BROKEN STACK"):
+        return "BROKEN STACK: a probe of pgbench doctor failed"
     if note.startswith("may have been trained on"):
         return "CONTAMINATED: checkpoints that may have been trained on the samples"
     return "FAILED samples, scored 0" if " failed, first: " in note else ""

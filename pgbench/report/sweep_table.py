@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pgbench.recipe.asked import AskedCell
 from pgbench.report.table import Table, caveats, plural, row_of
+from pgbench.specs import called
 from pgbench.sweeping.state import model_name, task_name
 from pgbench.sweeping.status import CellStatus, Status
 from pgbench.sweeping.work import Swept, Told
@@ -55,10 +56,15 @@ def name(cell: Told) -> tuple[str, str, str]:
     """Task, checkpoint and level; of a cell that could not be opened, as they were asked for."""
     asked, spec = cell.asked, cell.spec
     if spec is None:
-        return task_name(asked), model_name(asked), _level_of(asked)
+        return task_name(asked), called(model_name(asked), asked.model), _level_of(asked)
     point = spec.checkpoint
     variant = f" [{spec.variant}]" if spec.variant != "default" else ""
-    return f"{spec.task} v{spec.version} {spec.split}{variant}", point.id, level(point.quant, point.dtype)
+    mode = "" if spec.mode == "generate" else f" ({spec.mode})"
+    return (
+        f"{spec.task} v{spec.version} {spec.split}{variant}{mode}",
+        called(point.id, point),
+        level(point.quant, point.dtype),
+    )
 
 
 def level(quant: str, dtype: str) -> str:

@@ -108,6 +108,14 @@ def _checkpoint(record: RunRecord) -> str:
     parts.append(f"batch {record.spec.batch}")
     if point.profile.style != "paligemma":
         parts.append(f"prompt style {point.profile.style}")
+    if point.adapter:
+        order = f" {point.adapter_order} quantization" if point.adapter_order else ""
+        version = f"@{point.adapter_revision[:8]}" if point.adapter_revision else ""
+        parts.append(f"adapter {point.adapter}{version} ({point.adapter_mode}{order})")
+    if point.protocol != "hf":
+        parts.append(f"protocol {point.protocol}")
+    if point.chat_attention:
+        parts.append(f"{point.chat_attention} chat attention")
     return " · ".join(parts)
 
 
@@ -121,7 +129,8 @@ def _level(point: Checkpoint, record: RunRecord) -> str:
         return point.dtype
     replaced = sum(group.count for group in proof.replaced)
     kind = f"{proof.quant_type}, " if proof.quant_type not in (None, point.quant) else ""
-    return f"{point.quant} ({kind}{replaced} layers, rest {point.dtype})"
+    scope = " of the language model" if point.quant_scope == "language" else ""
+    return f"{point.quant} ({kind}{replaced} layers{scope}, rest {point.dtype})"
 
 
 def _intervals(record: RunRecord) -> str:
@@ -169,6 +178,12 @@ def caveats(record: RunRecord) -> list[str]:
     data, spec, found = record.data, record.spec, []
     if record.data.demo or spec.checkpoint.demo:
         found.append("DEMO NUMBERS: " + _demo(record) + "; they say nothing about PaliGemma")
+    if record.stack.doctor and (broken := record.stack.doctor.broken):
+        found.append(f"BROKEN STACK: probe {broken.probe} of pgbench doctor: {broken.said}")
+    if spec.checkpoint.pixels_from is not None:
+        found.append(f"ABLATION: pictures were reduced to {spec.checkpoint.pixels_from} px (--pixels-from)")
+    if spec.mode == "likelihood":
+        found.append("LIKELIHOODS of given texts: not comparable with scores of generated answers")
     if data.selected < data.available:
         found.append(f"LIMITED to {data.selected:,} of {data.available:,} samples (--limit {spec.limit})")
     if data.published is not None and data.available != data.published:

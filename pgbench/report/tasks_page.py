@@ -64,7 +64,7 @@ def _section(entry: Entry) -> str:
     parts = [f"\n## {task.name}", f"{_text(task.title)} (version {task.version}).", _prose(entry.head)]
     for style in get_args(Style):
         parts += [f"**{STYLES[style]}**", *_prompts(task, style)]
-    parts += [_facts(task), _metrics(task), *_notes(task)]
+    parts += [_facts(task), _metrics(task.metrics), *_likelihood(task), *_notes(task)]
     if task.cite:
         parts.append(_block(task.cite, "bibtex"))
     return "\n\n".join(parts)
@@ -157,7 +157,21 @@ def _facts(task: Task) -> str:
     return _table(["", ""], [[name, _text(value)] for name, value in rows.items() if value])
 
 
-def _metrics(task: Task) -> str:
+def _likelihood(task: Task) -> list[str]:
+    """What mode likelihood scores, by the same made-up question."""
+    asked = task.likelihood
+    if asked is None:
+        return []
+    form = replace(sample(_forms(task)[0]), target="A picture of a car.")
+    texts = asked.continuations(form, Profile("mix", "paligemma2"), task.variants[0])
+    return [
+        "**`--mode likelihood`** scores behind the prompt (protocol.md, Likelihoods):",
+        _block("\n".join(texts)),
+        _metrics(asked.metrics),
+    ]
+
+
+def _metrics(metrics: Sequence[Metric]) -> str:
     better = {"up": "higher", "down": "lower", None: "neither"}
     rows = [
         [
@@ -166,7 +180,7 @@ def _metrics(task: Task) -> str:
             better[one.direction],
             _text(one.source),
         ]
-        for one in task.metrics
+        for one in metrics
     ]
     return _table(["metric", "floor", "better", "source"], rows)
 

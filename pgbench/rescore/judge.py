@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from pgbench.backends import versions
+from pgbench.batch import prefix
 from pgbench.concluding import now
 from pgbench.durable import exists, write_json
 from pgbench.errors import DataError, PgbenchError, StoreError, task_code
@@ -24,7 +25,7 @@ from pgbench.samples import read_lines
 from pgbench.store import plain, read_record
 from pgbench.sweeping import reopening
 from pgbench.tally import Tally
-from pgbench.types import Dataset, RunSpec, Sample, Task, cluster_of
+from pgbench.types import Dataset, Mode, RunSpec, Sample, Task, cluster_of
 
 LOOKED_AT = 50  # pictures hashed again, where they are at hand
 
@@ -127,7 +128,7 @@ class Judge:
     ) -> tuple[Dataset, Tally, int]:
         """All answers judged; also how many had no references."""
         dataset, places = self._open(record.spec, task, path)
-        tally, unscored = Tally(task), 0
+        tally, unscored = Tally(task, record.spec.mode), 0
         done, total = 0, record.data.selected
         step = max(1, total)  # of a damaged record it may be 0
         for done, line in enumerate(read_lines(folder), start=1):
@@ -137,7 +138,7 @@ class Judge:
             _require_same_question(record.spec, task, sample, line)
             if done * LOOKED_AT // step != (done - 1) * LOOKED_AT // step:
                 _require_same_picture(sample, line)
-            tally.add(sample, _judged(task, sample, line))
+            tally.add(sample, _judged(task, sample, line, record.spec.mode))
             unscored += sample.target is None
             progress(done, total)
         if done != total:
@@ -170,8 +171,10 @@ def _fitting(path: Path, record: RunRecord, digest: str, answers: str) -> Sideca
 
 def _require_same_question(spec: RunSpec, task: Task, sample: Sample, line: SampleLine) -> None:
     with task_code(f"task {task.name}, sample {sample.id}"):
-        prompt = task.prompt(sample, spec.checkpoint.profile, spec.variant).rstrip()
-    if prompt != line.prompt:
+        prompt = prefix(spec, task, sample)
+        texts = reopening.continuations(spec, task, sample)
+    same = line.error is not None or texts == [one.text for one in line.likelihoods]
+    if prompt != line.prompt or not same:
         raise DataError(f"{task.name} v{task.version} asks sample {sample.id} otherwise now; run again")
 
 
@@ -187,8 +190,8 @@ def _require_same_picture(sample: Sample, line: SampleLine) -> None:
         raise DataError(f"the image of sample {sample.id} is not the one that was asked about; run again")
 
 
-def _judged(task: Task, sample: Sample, line: SampleLine) -> SampleLine:
-    stats = Tally.stats(task, sample, None if line.error is not None else line.output)
+def _judged(task: Task, sample: Sample, line: SampleLine, mode: Mode) -> SampleLine:
+    stats = Tally.stats(task, sample, line.answer(mode))
     named = replace(line, stats=stats, target=sample.target, cluster=cluster_of(sample), groups=sample.groups)
     return replace(named, batch=0)  # sums of batches, which nobody asks for, are as many as the largest
 

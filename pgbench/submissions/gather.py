@@ -38,8 +38,10 @@ def read_part(given: Path) -> Part:
 
 
 def require_whole(part: Part) -> None:
-    """Raises UsageError for drawings and limited runs: no server takes them."""
+    """Raises UsageError for drawings, limited runs and likelihoods: no server takes them."""
     spec, data = part.record.spec, part.record.data
+    if spec.mode != "generate":
+        raise UsageError(f"{part.folder} chose among given texts; submit a run of generated answers")
     if data.demo:
         raise UsageError(f"{part.folder} asked drawings of the demo; submit a run of the published data")
     if spec.limit is not None:

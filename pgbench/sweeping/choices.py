@@ -12,7 +12,7 @@ from pgbench.recipe.splits import split_of
 
 if TYPE_CHECKING:
     from pgbench.submissions.read import Answers
-    from pgbench.types import DataRequest, Dataset, ModelRequest, Task
+    from pgbench.types import DataRequest, Dataset, Mode, ModelRequest, Task
 
 
 def source(task: Task, asked: str | None, data: DataRequest, *, drawn: bool) -> str:
@@ -46,6 +46,13 @@ def variant(task: Task, asked: str | None) -> str:
     if asked is not None and asked not in task.variants:
         raise UsageError(unknown(f"variant of {task.name}", asked, task.variants))
     return asked or task.variants[0]
+
+
+def in_mode(task: Task, mode: Mode) -> Task:
+    """The task with the metrics of a mode. Raises UsageError for a mode that it does not have."""
+    from pgbench.metrics.named import in_mode
+
+    return in_mode(task, mode)
 
 
 def metric(task: Task, asked: str | None) -> Task:

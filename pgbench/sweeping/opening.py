@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from pgbench.backends import Engine
 from pgbench.batch import Cell
-from pgbench.errors import DataError
+from pgbench.errors import DataError, UsageError
 from pgbench.plan import order
 from pgbench.profiles import SHIPPED
 from pgbench.recipe.asked import AskedCell
@@ -51,7 +51,10 @@ def open_cell(
     from pgbench.backends import replay
     from pgbench.registry import load_backend, load_task, task_digest
 
-    task = choices.with_draw(choices.metric(load_task(asked.task), asked.metric), asked.official_seed)
+    task = choices.in_mode(load_task(asked.task), asked.mode)
+    task = choices.with_draw(choices.metric(task, asked.metric), asked.official_seed)
+    if (asked.backend, asked.mode) == ("replay", "likelihood"):
+        raise UsageError("the replay backend has no likelihoods; use --mode generate")
     load_backend(asked.backend)  # an unknown name is told before an unknown source
     drawn = asked.model.model in (None, *SHIPPED) and not asked.model.predictions
     source = choices.source(task, asked.source, asked.data, drawn=drawn)
@@ -69,6 +72,7 @@ def open_cell(
     sweep = Sweep(
         tasks=((task, variant, split, DataSource(source, dataset.id, dataset.revision)),),
         checkpoints=(engine.checkpoint,),
+        mode=asked.mode,
         limit=asked.limit,
         seed=asked.seed,
         batch=asked.batch,

@@ -20,7 +20,7 @@ class Seen:
     """What one record says of speed."""
 
     task: str
-    point: tuple[object, ...]  # checkpoint, level and batch size
+    point: tuple[object, ...]  # checkpoint, level, batch size and mode
     rate: float  # samples a second
     load: float  # seconds
 
@@ -45,7 +45,8 @@ def _seen(path: Path) -> Seen | None:
         spec, cost = record["spec"], record["cost"]
         rate, load = cost["samples_per_second"], cost["load_seconds"]
         point = spec["checkpoint"]
-        key = (point["id"], point["revision"], point["quant"], point["dtype"], spec["batch"])
+        modes = point.get("adapter_mode"), spec.get("mode", "generate")
+        key = (point["id"], point["revision"], point["quant"], point["dtype"], spec["batch"], *modes)
         return Seen(str(spec["task"]), key, float(rate), float(load)) if rate else None
     except (StoreError, KeyError, TypeError, ValueError):
         return None
@@ -54,7 +55,8 @@ def _seen(path: Path) -> Seen | None:
 def pace_of(spec: RunSpec, seen: Sequence[Seen]) -> Pace | None:
     """None where no record is of this checkpoint at this level and batch size."""
     point = spec.checkpoint
-    key = (point.id, point.revision, point.quant, point.dtype, spec.batch)
+    modes = point.adapter_mode, spec.mode
+    key = (point.id, point.revision, point.quant, point.dtype, spec.batch, *modes)
     alike = [one for one in seen if one.point == key]
     same = [one for one in alike if one.task == spec.task]
     if not alike:

@@ -12,7 +12,7 @@ from pgbench.errors import PgbenchError, told
 from pgbench.plan import order
 from pgbench.recipe.asked import AskedCell
 from pgbench.sweeping.loans import Loans
-from pgbench.sweeping.memory import Load, Memory, estimate
+from pgbench.sweeping.memory import SCORED, Load, Memory, estimate
 from pgbench.sweeping.opening import EngineOf, open_cell, peek_of
 from pgbench.sweeping.pace import Pace, Seen, pace_of, seen_below
 from pgbench.sweeping.status import answers_of
@@ -98,5 +98,7 @@ def _memory(cell: Cell) -> Memory | None:
     samples, spec = cell.dataset.samples, cell.spec
     first = order(samples, seed=spec.seed, limit=spec.limit)[:_LOOKED_AT]
     images = max((len(samples[position].images) for position in first), default=1)
-    load = Load(spec.batch, images, cell.task.pixels.text_len, spec.max_new_tokens)
-    return estimate(size, spec.checkpoint.quant, spec.checkpoint.dtype, load)
+    scored = SCORED if spec.mode == "likelihood" else 0
+    load = Load(spec.batch, images, cell.task.pixels.text_len, spec.max_new_tokens, scored)
+    point = spec.checkpoint
+    return estimate(size, point.quant, point.dtype, load, point.quant_scope)

@@ -9,7 +9,7 @@ from pathlib import Path
 from pgbench.errors import DataError, UsageError
 from pgbench.registry import is_path, load_task, task_digest
 from pgbench.sweeping import choices
-from pgbench.types import DataRequest, Dataset, RunSpec, Task
+from pgbench.types import DataRequest, Dataset, RunSpec, Sample, Task
 
 
 def named_files(task_files: Sequence[str]) -> dict[str, str]:
@@ -29,7 +29,15 @@ def task_of(spec: RunSpec, files: Mapping[str, str]) -> tuple[Task, str]:
         raise UsageError(f"{error}; of a task file, name it with --task") from error
     if spec.variant not in task.variants or spec.split not in task.splits:
         raise DataError(f"{name} v{task.version} has no {spec.split} {spec.variant} any more; run again")
+    task = choices.in_mode(task, spec.mode)
     return choices.with_draw(choices.metric(task, spec.metric), spec.official_seed), digest
+
+
+def continuations(spec: RunSpec, task: Task, sample: Sample) -> list[str]:
+    """What the task scores behind the prompt of a sample; nothing where it lets the model answer."""
+    if spec.mode != "likelihood" or task.likelihood is None:
+        return []
+    return [*task.likelihood.continuations(sample, spec.checkpoint.profile, spec.variant)]
 
 
 def candidates(spec: RunSpec, data: Sequence[str]) -> list[str | None]:

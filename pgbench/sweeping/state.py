@@ -21,6 +21,7 @@ from pgbench.keys import json_key
 from pgbench.locks import Lock
 from pgbench.profiles import SHIPPED
 from pgbench.recipe.asked import AskedCell
+from pgbench.specs import called
 
 if TYPE_CHECKING:
     from pgbench.sweeping.told import Told
@@ -150,7 +151,7 @@ def _plain(cell: Told, out: Path) -> dict[str, object]:
     return {
         "id": cell_id(cell.asked),
         "task": spec.task if spec else task_name(cell.asked),
-        "checkpoint": spec.checkpoint.id if spec else model_name(cell.asked),
+        "checkpoint": called(spec.checkpoint.id if spec else model_name(cell.asked), cell.asked.model),
         "quant": cell.asked.model.quant,
         "dtype": cell.asked.model.dtype,
         "replicate": cell.asked.replicate,

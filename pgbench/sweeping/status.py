@@ -15,8 +15,10 @@ from typing import Any, Literal, TypeAlias
 from pgbench.durable import exists, read_json
 from pgbench.errors import StoreError
 from pgbench.samples import files_of
+from pgbench.specs import called
 from pgbench.sweeping import state
 from pgbench.sweeping.live import Written, looked_at
+from pgbench.types import ModelRequest
 
 # done: has its record; running: a process holds a lock of it; stopped: begun, and no process is at it;
 # failed: the latest sweep said why; waiting: asked for, and no run folder yet
@@ -100,6 +102,10 @@ def answers_of(folder: Path) -> int:
     return sum(looked_at(path).answers for path in files_of(folder))
 
 
+# What `called` tells, as far as a spec has it.
+_UNUSUAL = "protocol pixels_from quant quant_scope adapter adapter_mode adapter_order chat_attention".split()
+
+
 def _folders(out: Path) -> Iterator[str]:
     for path in out.glob("*/*/spec.json"):
         yield path.parent.relative_to(out).as_posix()
@@ -112,13 +118,15 @@ def _of_folder(out: Path, name: str) -> CellStatus | None:
         document = read_json(folder / "spec.json")
         spec, data = document["spec"], document["data"]
         point, samples = spec["checkpoint"], int(data["selected"])
-        task, checkpoint, quant, dtype = str(spec["task"]), point["id"], point["quant"], point["dtype"]
+        task, quant, dtype = str(spec["task"]), point["quant"], point["dtype"]
+        how = ModelRequest(**{name: point.get(name) for name in _UNUSUAL})
+        checkpoint = called(str(point["id"]), how)
     except (StoreError, TypeError, KeyError, ValueError) as error:
         if not _answered(folder):
             return None
         reason = str(error) if isinstance(error, StoreError) else f"{name}/spec.json is no spec of a run"
         return CellStatus(name.split("/")[0], "?", "?", "?", "failed", name, reason=reason)
-    cell = CellStatus(task, str(checkpoint), str(quant), str(dtype), "stopped", name, samples=samples)
+    cell = CellStatus(task, checkpoint, str(quant), str(dtype), "stopped", name, samples=samples)
     try:
         cell = _with_answers(cell, folder)
         if exists(folder / "record.json"):

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgbench.backends import Backend, Engine
-from pgbench.backends.paligemma.checkpoint import Files, look_at, read_object, resolve
+from pgbench.backends.paligemma.checkpoint import Files, Found, find, read_object
 from pgbench.backends.paligemma.size import size_of
 from pgbench.errors import UsageError
 from pgbench.types import ModelRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pgbench.backends.size import ModelSize
@@ -27,14 +28,14 @@ def engine(request: ModelRequest) -> Engine:
     Raises UsageError, CheckpointError, HubError.
     """
     _check(request)
-    checkpoint, folder = resolve(request)
-    opened = Files.of(folder)
+    found = find(request)
+    opened = [Files.of(found.folder), *([found.adapter.opened()] if found.adapter else [])]
     return Engine(
-        checkpoint,
-        lambda: _load(checkpoint, opened, request),
+        found.checkpoint,
+        lambda: _load(found, opened, request),
         _imports,
         reusable=True,
-        size=lambda: _size(checkpoint, folder),
+        size=lambda: _size(found.checkpoint, found.folder),
     )
 
 
@@ -44,37 +45,52 @@ def peek(request: ModelRequest) -> Engine:
     Raises UsageError, CheckpointError, HubError.
     """
     _check(request)
-    checkpoint, folder = look_at(request)
+    found = find(request, weights=False)
     return Engine(
-        checkpoint,
+        found.checkpoint,
         lambda: engine(request).load(),
         _imports,
         reusable=True,
-        size=lambda: _size(checkpoint, folder),
+        size=lambda: _size(found.checkpoint, found.folder),
     )
 
 
 def _check(request: ModelRequest) -> None:
     if request.predictions is not None:
         raise UsageError("--predictions goes with --backend replay")
-    if request.device not in ("auto", "cpu"):  # told before gigabytes are fetched; costs importing torch
+    if request.device not in ("auto", "cpu") or request.max_memory:  # told before gigabytes are fetched
+        hush()
+        from pgbench.backends.paligemma import placement
         from pgbench.backends.paligemma.load import device_of
 
-        device_of(request.device)
+        device_of(placement.entrance(request))
+        placement.max_memory(request)
 
 
 def _size(checkpoint: Checkpoint, folder: Path) -> ModelSize | None:
     return size_of(read_object(folder / "config.json", checkpoint.id))
 
 
+def hush() -> None:
+    """torchao, where it is installed, is imported with transformers' models, and says on stderr which of its
+    CUDA libraries are not for this machine (torchao 0.18, torch 2.13)."""
+    import logging
+
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 def _imports() -> None:
+    hush()
     from pgbench.backends.paligemma import generate, load  # noqa: F401 - seconds, at their first import
 
 
-def _load(checkpoint: Checkpoint, opened: Files, request: ModelRequest) -> Backend:
+def _load(found: Found, opened: Sequence[Files], request: ModelRequest) -> Backend:
+    hush()
     from pgbench.backends.paligemma.generate import PaliGemma
     from pgbench.backends.paligemma.load import load
 
-    loaded = load(checkpoint, opened.folder, request)
-    opened.require_same(checkpoint.id)  # its revision names what was there then
-    return PaliGemma(checkpoint, loaded, opened)
+    loaded = load(found.checkpoint, found.folder, request, found.adapter)
+    for files in opened:  # their revisions name what was there then
+        files.require_same(files.folder.name if files.folder != found.folder else found.checkpoint.id)
+    return PaliGemma(found.checkpoint, loaded, opened[0])

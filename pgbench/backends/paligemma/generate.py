@@ -5,24 +5,29 @@ from __future__ import annotations
 import dataclasses
 import gc
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
 from pgbench.backends import process_peak, start_process_peak
 from pgbench.backends.identity import answering, request_key
+from pgbench.backends.paligemma import likelihood, placement
+from pgbench.backends.paligemma.chat import Turns
 from pgbench.backends.paligemma.checkpoint import Files
+from pgbench.backends.paligemma.likelihood import Words
 from pgbench.backends.paligemma.load import Loaded
 from pgbench.backends.paligemma.machine import machine
-from pgbench.errors import CheckpointError, SampleError, UsageError, told
+from pgbench.backends.paligemma.paper import Prefixes, rule
+from pgbench.errors import CheckpointError, SampleError, told
 from pgbench.keys import image_key, json_key
 from pgbench.records import PeakMemory, Stack
 from pgbench.sources.images import decode
 from pgbench.types import Checkpoint, Image, Prepared, Reply, Request
 
+T = TypeVar("T")
 _IMAGE = "<image>"
 
 
@@ -68,28 +73,44 @@ class PaliGemma:
         self._loaded, self._opened, self._name = loaded, opened, checkpoint.id
         self._tokenizer = loaded.processor.tokenizer
         self._lock = threading.Lock()  # a fast tokenizer refuses two callers: "Already borrowed"
+        self._reduced = checkpoint.pixels_from
+        paper = checkpoint.protocol == "paper"
+        self._paper = Prefixes(loaded.processor, self._lock, self._reduced) if paper else None
         self._stop = _stop_ids(loaded.model)
         self._pad = _pad_id(loaded)
+        chat = checkpoint.chat_attention
+        self._chat = Turns(self._name, loaded.processor, self._lock, chat) if chat else None
+        if self._chat:
+            self._stop = tuple(dict.fromkeys((*self._stop, self._chat.end)))
+        end = self._chat.end if self._chat else self._tokenizer.eos_token_id
+        self._control = (*self._stop, self._pad, self._tokenizer.bos_token_id)
+        control = (*self._control, loaded.processor.image_token_id)
+        self._words = Words(self._tokenizer, self._lock, end, control)
         self._answerer = _answerer(checkpoint, loaded)
 
     def describe(self) -> Stack:
         return self._loaded.stack
 
     def prepare(self, request: Request) -> Prepared:
-        """Image tokens, bos, prefix and newline as the published processor lays them out."""
+        """Image tokens, bos, prefix and newline as the protocol lays them out."""
         if _IMAGE in request.prompt:
             raise SampleError(f"the prompt holds the image token {_IMAGE}, which would shift the layout")
         if not request.images:
             raise SampleError("the sample has no image; PaliGemma cannot be asked without one")
+        _require_text(request.prompt)
         encoded = [_read(image) for image in request.images]
-        pictures = [_decode(image, data) for image, data in zip(request.images, encoded, strict=True)]
-        batch = self._process(pictures, request.prompt)
-        inputs = Inputs(batch["input_ids"][0], batch["token_type_ids"][0], batch["pixel_values"])
+        inputs = self._inputs(request, encoded)
         self._require_room(inputs.ids)
         images = image_key(encoded)
         decoding = {"greedy": True, "new": request.max_new_tokens, "stop": self._stop, "pad": self._pad}
-        key = request_key(self._answerer, inputs.ids.tolist(), images, decoding)
-        return Prepared(request, inputs, len(inputs.ids), images, key)
+        if request.continuations is not None:
+            scored = [self._words.ids(text) for text in request.continuations]
+            self._require_positions(len(inputs.ids) + max(map(len, scored), default=0))
+            decoding = {"likelihood": scored}
+        pixels = (rule(request),) if self._paper else ()
+        ids = tuple(inputs.ids.tolist())
+        key = request_key(self._answerer, ids, images, decoding, *pixels)
+        return Prepared(request, inputs, len(ids), images, key, ids)
 
     def _require_room(self, ids: torch.Tensor) -> None:
         """One bos, no other control token, and no more tokens than the model has positions.
@@ -97,24 +118,38 @@ class PaliGemma:
         Published processors cut nothing off (big_vision cuts at text_len), so a question of a megabyte
         would take the whole batch down with it.
         """
-        control = torch.isin(ids, torch.tensor([*self._stop, self._pad, self._tokenizer.bos_token_id]))
-        if int(control.sum()) != 1:
+        control = torch.isin(ids, torch.tensor(self._control))
+        if int(control.sum()) != (2 if self._chat else 1):  # of a chat prompt the end of its turn as well
             raise SampleError("the prompt holds a control token (<bos>, <eos>, <pad>) as text")
-        most = self._loaded.model.config.text_config.max_position_embeddings
-        if len(ids) > most:
-            raise SampleError(f"the prompt has {len(ids):,} tokens, the checkpoint {most:,} positions")
+        self._require_positions(len(ids))
 
-    def _process(self, pictures: Sequence[Any], prompt: str) -> Any:
-        """token_type_ids are always returned and always passed on: without them the prefix is causal
-        (transformers 5.10 and later; sdpa hides it until rows are padded)."""
-        try:
-            prompt.encode()
-        except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can hold
-            raise SampleError(f"the prompt is not valid Unicode: {error.reason}") from error
+    def _require_positions(self, count: int) -> None:
+        most = self._loaded.model.config.text_config.max_position_embeddings
+        if count > most:
+            raise SampleError(f"the prompt has {count:,} tokens, the checkpoint {most:,} positions")
+
+    def _inputs(self, request: Request, encoded: Sequence[bytes]) -> Inputs:
+        """token_type_ids are always passed on: without them the prefix is causal (transformers 5.10 and
+        later; sdpa hides it until rows are padded)."""
+        if self._paper:
+            opened = _decode(request, encoded, self._paper.decode)
+            ids = self._paper.ids(request)
+            return Inputs(ids, torch.zeros_like(ids), self._paper.pixels(opened, request))
+        pictures = [self._fewer(picture) for picture in _decode(request, encoded, decode)]
+        if self._chat:
+            ids = self._chat.ids(request)
+            return Inputs(ids, self._chat.types(ids), self._chat.pixels(pictures))
         with self._lock:
-            return self._loaded.processor(
-                images=[pictures], text=[_IMAGE * len(pictures) + prompt], return_tensors="pt"
+            batch = self._loaded.processor(
+                images=[pictures], text=[_IMAGE * len(pictures) + request.prompt], return_tensors="pt"
             )
+        return Inputs(batch["input_ids"][0], batch["token_type_ids"][0], batch["pixel_values"])
+
+    def _fewer(self, picture: Any) -> Any:
+        """Reduced by the processor's own filter to --pixels-from, where that was given."""
+        if self._reduced is None:
+            return picture
+        return picture.resize((self._reduced,) * 2, self._loaded.processor.image_processor.resample)
 
     def generate(self, batch: Sequence[Prepared]) -> Sequence[Reply]:
         """Greedy decoding of one batch, all of it with the largest max_new_tokens among its requests."""
@@ -144,18 +179,27 @@ class PaliGemma:
         ]
 
     def score(self, batch: Sequence[Prepared], continuations: Sequence[Sequence[str]]) -> Sequence[Reply]:
-        raise UsageError("the paligemma backend has no likelihoods in this version; use --mode generate")
+        """Log-likelihoods of continuations, teacher-forced; see likelihood.py."""
+        inputs = self._collate([_inputs(prepared) for prepared in batch])
+        try:
+            replies = likelihood.score(self._loaded.model, inputs, batch, continuations, self._words)
+        except torch.OutOfMemoryError as error:
+            raise CheckpointError(
+                f"out of memory with a batch of {len(batch)}; lower --batch-size"
+            ) from error
+        if self._opened:
+            self._opened.require_unedited(self._name)
+        return replies
 
     def peak_memory(self) -> PeakMemory:
-        if self._loaded.device.type == "cuda":
-            return PeakMemory(torch.cuda.max_memory_allocated(self._loaded.device), "device allocated")
-        return process_peak(self._loaded.before)
+        found = placement.peak(self._loaded.gpus)
+        return found or process_peak(self._loaded.before)
 
     def restart_peak(self) -> None:
         """The next `peak_memory` is of what follows, the weights included."""
-        if self._loaded.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._loaded.device)
-        else:
+        for gpu in self._loaded.gpus:
+            torch.cuda.reset_peak_memory_stats(gpu)
+        if not self._loaded.gpus:
             start_process_peak()
 
     def close(self) -> None:
@@ -213,11 +257,21 @@ def _read(image: Image) -> bytes:
     raise SampleError(f"cannot read image {image.name}: {reason}")
 
 
-def _decode(image: Image, data: bytes) -> Any:
+def _decode(request: Request, encoded: Sequence[bytes], decode: Callable[[bytes], T]) -> list[T]:
+    found = []
+    for image, data in zip(request.images, encoded, strict=True):
+        try:
+            found.append(decode(data))
+        except SampleError as error:
+            raise SampleError(f"image {image.name}: {error}") from error
+    return found
+
+
+def _require_text(prompt: str) -> None:
     try:
-        return decode(data)
-    except SampleError as error:
-        raise SampleError(f"image {image.name}: {error}") from error
+        prompt.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can hold
+        raise SampleError(f"the prompt is not valid Unicode: {error.reason}") from error
 
 
 def _stop_ids(model: Any) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pgbench.backends.paligemma import hush
 from pgbench.backends.paligemma.checkpoint import read_object, resolve
 from pgbench.errors import CheckpointError
 from pgbench.types import Checkpoint, ModelRequest
@@ -39,6 +40,7 @@ def verify(request: ModelRequest) -> Verified:
 
 def _open(checkpoint: Checkpoint, folder: Path) -> None:
     """Config, tokenizer and processor through transformers, as when loading; importing it takes seconds."""
+    hush()
     from transformers import AutoConfig
 
     from pgbench.backends.paligemma.load import processor_of, quiet, reason

@@ -51,7 +51,7 @@ def size_of(config: Mapping[str, Any]) -> ModelSize | None:
         return None
     tokens = (eye["image_size"] // eye["patch_size"]) ** 2
     towers = _vision_linears(eye)
-    projector = Linears(eye["hidden_size"], projected, bias=True)
+    projector = Linears(eye["hidden_size"], projected, bias=True, sees=True)
     layers = _text_linears(text, bias=text_part.get("attention_bias") is True)
     return ModelSize(
         vision=_sum(towers) + _vision_rest(eye, tokens),
@@ -85,9 +85,9 @@ def _vision_linears(eye: Mapping[str, int]) -> tuple[Linears, ...]:
     """Queries, keys, values and output of attention; the two layers of the perceptron."""
     width, mlp, layers = eye["hidden_size"], eye["intermediate_size"], eye["num_hidden_layers"]
     return (
-        Linears(width, width, 4 * layers, bias=True),
-        Linears(width, mlp, layers, bias=True),
-        Linears(mlp, width, layers, bias=True),
+        Linears(width, width, 4 * layers, bias=True, sees=True),
+        Linears(width, mlp, layers, bias=True, sees=True),
+        Linears(mlp, width, layers, bias=True, sees=True),
     )
 
 

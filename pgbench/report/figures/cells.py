@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pgbench.records import RunRecord, Score
+from pgbench.report.axes import adapter_name
 from pgbench.report.table import SUBMIT_HINT, caveats, seen
 from pgbench.types import Checkpoint, Direction, Task
 
@@ -160,7 +161,7 @@ def _named(point: Checkpoint, name: str, *, several: bool) -> str:
     if point.resolution and str(point.resolution) not in name:
         parts.append(f"{point.resolution} px")
     if point.adapter:
-        parts.append(f"adapter {point.adapter}")
+        parts.append(f"adapter {adapter_name(point)}")
     if point.pixels_from:
         parts.append(f"pixels from {point.pixels_from} px")
     parts += [word for word in (point.profile.style, point.protocol) if word not in ("paligemma", "hf")]
@@ -196,4 +197,5 @@ def _circumstances(record: RunRecord) -> tuple[str, ...]:
         f"{spec.max_new_tokens} new tokens",
         record.stack.device_name or record.stack.device,
         f"data {record.data.digest[:6]}",
+        f"adapter {(spec.checkpoint.adapter_revision or 'none')[:8]}",
     )
