@@ -88,7 +88,7 @@ def auroc(scores: Sequence[float], positive: Sequence[bool]) -> Callable[[Sequen
 def perplexity(sums: Sums) -> float | None:
     """exp of the mean negative log-likelihood a token; None where a sample failed: the rest is another set.
 
-    >>> perplexity({"nats": 2 * math.log(8), "tokens": 2.0, "lacking": 0.0})
+    >>> round(perplexity({"nats": 2 * math.log(8), "tokens": 2.0, "lacking": 0.0}), 9)
     8.0
     """
     if sums["lacking"] or not sums["tokens"]:
