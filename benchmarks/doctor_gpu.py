@@ -7,9 +7,8 @@
 Every cell is written to results/bench/doctor.json as soon as it is known, beside those of earlier calls; one
 that is there is not probed again (--again does). Exit code 1 where a probe is broken.
 
-Widths: the published config.json of google/paligemma-3b-pt-224 and google/paligemma2-3b-pt-224. The tokenizer
-is the shipped demo's, since Gemma's has a licence. Answers of random weights are near ties, so that the share
-that a batch changes is reported and not judged.
+Widths and tokenizer: pgbench/backends/paligemma/widths.py. Answers of random weights are near ties, so that
+the share that a batch changes is reported and not judged.
 """
 
 from __future__ import annotations
@@ -19,12 +18,13 @@ import itertools
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from pgbench.backends.paligemma.probes import examine
+from pgbench.backends.paligemma.widths import folder, widths
 from pgbench.types import Dtype, ModelRequest, ProtocolName, Quant
 
 OUT = Path(__file__).parents[1] / "results" / "bench" / "doctor.json"
@@ -35,24 +35,6 @@ LEVELS: Mapping[str, tuple[Dtype, Quant]] = {
     "4bit": ("bfloat16", "4bit"),
 }
 PROTOCOLS: tuple[ProtocolName, ...] = ("hf", "paper")
-PATCH, VOCABULARY = 14, 257_216
-VISION = {"hidden_size": 1152, "intermediate_size": 4304, "num_attention_heads": 16, "layers": 27}
-TEXT = {
-    "paligemma": {
-        "hidden_size": 2048,
-        "intermediate_size": 16384,
-        "head_dim": 256,
-        "heads": (8, 1),
-        "layers": 18,
-    },
-    "paligemma2": {
-        "hidden_size": 2304,
-        "intermediate_size": 9216,
-        "head_dim": 256,
-        "heads": (8, 4),
-        "layers": 26,
-    },
-}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -64,9 +46,9 @@ def main(argv: Sequence[str]) -> int:
         left = [one for one in wanted if asked.again or _key(name, *one, asked) not in cells]
         with tempfile.TemporaryDirectory(prefix="pgbench-random-") as top:
             if left:
-                folder = build(name, Path(top), asked.divide, asked.layers)
+                built = build(name, Path(top), asked.divide, asked.layers)
             for level, protocol in left:
-                cell = probe(folder, level, protocol, asked)
+                cell = probe(built, level, protocol, asked)
                 cells[_key(name, level, protocol, asked)] = cell
                 asked.out.parent.mkdir(parents=True, exist_ok=True)
                 asked.out.write_text(json.dumps(cells, indent=1) + "\n")
@@ -127,62 +109,7 @@ def probe(folder: Path, level: str, protocol: str, asked: argparse.Namespace) ->
 
 def build(name: str, top: Path, divide: int = 1, layers: int | None = None) -> Path:
     """A folder with random weights in bfloat16 and the processor of the shipped demo at this resolution."""
-    import torch
-    import transformers
-    from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
-
-    family, _, px = name.rsplit("-", 2)
-    folder = top / f"{family}-3b-pt-{px}" if divide == 1 else top / f"{family}-small-pt-{px}"
-    shipped = files("pgbench") / "demo" / "checkpoints" / "tiny-gemma"
-    processor = AutoProcessor.from_pretrained(str(shipped), backend="pil")
-    tokens = (int(px) // PATCH) ** 2
-    processor.image_processor.size = {"height": int(px), "width": int(px)}
-    processor.image_processor.image_seq_length = processor.image_seq_length = tokens
-    config = config_of(family, int(px), processor, divide, layers)
-    transformers.logging.disable_progress_bar()
-    torch.manual_seed(0)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    with torch.device(device):
-        model = PaliGemmaForConditionalGeneration(config).to(torch.bfloat16)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    del model
-    return folder
-
-
-def config_of(family: str, px: int, processor: Any, divide: int, layers: int | None) -> Any:
-    from transformers import Gemma2Config, GemmaConfig, PaliGemmaConfig, SiglipVisionConfig
-
-    ids = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 1}
-    sizes = dict(_divided(VISION, divide, layers))
-    vision = SiglipVisionConfig(image_size=px, patch_size=PATCH, vision_use_head=False, **sizes)
-    wide = dict(_divided(TEXT[family], divide, layers))
-    wide["vocab_size"] = max(VOCABULARY // divide, len(processor.tokenizer))
-    kind, more = GemmaConfig, {}
-    if family == "paligemma2":
-        kind, more = Gemma2Config, {"query_pre_attn_scalar": wide["head_dim"], "sliding_window": 4096}
-    text = kind(max_position_embeddings=8192, **wide, **more, **ids)
-    return PaliGemmaConfig(
-        vision_config=vision,
-        text_config=text,
-        projection_dim=wide["hidden_size"],
-        hidden_size=wide["hidden_size"],
-        image_token_index=processor.image_token_id,
-        **ids,
-    )
-
-
-def _divided(sizes: Mapping[str, Any], divide: int, layers: int | None) -> Iterator[tuple[str, int]]:
-    """Widths rounded up to multiples of 16, which the real ones are."""
-    for name, size in sizes.items():
-        if name == "layers":
-            yield "num_hidden_layers", layers or size
-        elif name == "heads":
-            yield from zip(("num_attention_heads", "num_key_value_heads"), size, strict=True)
-        elif name == "num_attention_heads":
-            yield name, max(1, size // divide)
-        else:
-            yield name, -(-size // divide // 16) * 16
+    return folder(replace(widths(name), divide=divide, layers=layers), top)
 
 
 if __name__ == "__main__":

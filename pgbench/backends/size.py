@@ -45,6 +45,10 @@ class ModelSize:
     vocabulary: int
     cached: int  # numbers that one token leaves in the key and value cache, over all layers
     eager: bool  # attention keeps its scores, as Gemma 2 with its soft-cap has to
+    vision_layers: int = 0  # these four decide how much is computed; 0: not known
+    layers: int = 0  # of the text model
+    attending: int = 0  # width of its queries: heads x their width
+    patch: int = 0  # numbers that become one image token: channels x side x side
 
     @property
     def parameters(self) -> int:

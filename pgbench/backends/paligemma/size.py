@@ -69,6 +69,10 @@ def size_of(config: Mapping[str, Any]) -> ModelSize | None:
         vocabulary=text["vocab_size"],
         cached=2 * text["num_hidden_layers"] * text["num_key_value_heads"] * text["head_dim"],
         eager=second,
+        vision_layers=eye["num_hidden_layers"],
+        layers=text["num_hidden_layers"],
+        attending=text["num_attention_heads"] * text["head_dim"],
+        patch=eye["num_channels"] * eye["patch_size"] ** 2,
     )
 
 
