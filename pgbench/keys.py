@@ -6,10 +6,16 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+_SORTED = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # kept: each sample has a key
+
 
 def image_key(encoded: Sequence[bytes]) -> str:
     """sha256 of one encoded image, or of the hashes of several; "" for none."""
-    hashes = [hashlib.sha256(data).hexdigest() for data in encoded]
+    return images_key([hashlib.sha256(data).hexdigest() for data in encoded])
+
+
+def images_key(hashes: Sequence[str]) -> str:
+    """`image_key` of images by their hashes."""
     if len(hashes) < 2:
         return "".join(hashes)
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
@@ -17,7 +23,7 @@ def image_key(encoded: Sequence[bytes]) -> str:
 
 def json_key(parts: Mapping[str, object]) -> str:
     """sha256 of a mapping as sorted JSON."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(_SORTED.encode(parts).encode()).hexdigest()
 
 
 def bytes_key(chunks: Iterable[bytes]) -> str:

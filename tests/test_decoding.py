@@ -212,7 +212,7 @@ def test_an_overflow_is_seen_below_the_soft_cap(untied: Any, family: Family) -> 
 def test_what_follows_the_last_token_of_a_row_is_not_looked_at() -> None:
     import torch
 
-    from pgbench.backends.paligemma.generate import FiniteRows
+    from pgbench.backends.paligemma.greedy import FiniteRows
 
     watch = FiniteRows([1, 3, 3], [EOS])
     good, bad = torch.zeros(3, 5), torch.full((3, 5), math.nan)

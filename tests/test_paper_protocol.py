@@ -243,7 +243,7 @@ def test_with_and_without_cache_agree_beyond_the_window(folder: Path, family: Fa
             input_ids=torch.cat([inputs["input_ids"], 7 * one], 1),
             attention_mask=mask,
             token_type_ids=torch.cat([inputs["token_type_ids"], one], 1),
-            pixel_values=inputs["pixel_values"],
+            mm_encoder_outputs=inputs["mm_encoder_outputs"],
         ).logits[:, -1]
     assert cached.allclose(whole, atol=1e-3, rtol=1e-4)
 

@@ -5,17 +5,19 @@ Whatever is not listed here as harmless counts, so that a field or a library add
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pgbench.keys import json_key
+from pgbench.keys import bytes_key, json_key
 from pgbench.types import IMAGE_RULE
 
 # The id and the kind of a checkpoint decide the prompt alone, which the key holds as tokens; the content is
-# named by the revision.
-_HARMLESS_OF_CHECKPOINT = frozenset({"id", "profile", "demo"})
-# The first two count in part, below; what the doctor found of a stack does not change it.
-_HARMLESS_OF_STACK = frozenset({"versions", "threads", "weight_bytes", "doctor"})
+# named by the revision. The stack says which attention and cache there are, asked for or not.
+_HARMLESS_OF_CHECKPOINT = frozenset({"id", "profile", "demo", "attention", "cache"})
+# The first two count in part, below; what the doctor found of a stack does not change it, nor do the figures
+# by which its kernels were chosen.
+_HARMLESS_OF_STACK = frozenset({"versions", "threads", "weight_bytes", "doctor", "tried"})
 # pgbench's own code counts by its hash; the task decides prompts and scores; the last two libraries score.
 _HARMLESS_VERSIONS = frozenset({"python", "pgbench", "task", "pysbd", "sacrebleu"})
 
@@ -42,7 +44,13 @@ def request_key(
     `image`: hash of the encoded images, `rule`: how they become pixels.
     """
     return json_key(
-        {"answerer": answerer, "ids": list(ids), "image": image, "rule": rule, "decoding": dict(decoding)}
+        {
+            "answerer": answerer,
+            "ids": bytes_key([array("q", ids).tobytes()]),
+            "image": image,
+            "rule": rule,
+            "decoding": dict(decoding),
+        }
     )
 
 

@@ -97,7 +97,8 @@ def opened(data: bytes) -> ImageFile:
         raise SampleError("the image file has 0 bytes")
     hush()
     for name, plugin in FORMATS.items():
-        importlib.import_module(plugin)  # which puts it into Image.OPEN
+        if name not in Image.OPEN:
+            importlib.import_module(plugin)  # which puts it there
         factory, accept = Image.OPEN[name]
         if accept is None or accept(data[:16]) is True:
             return sized(factory, data, name)

@@ -14,11 +14,11 @@ transformers of its day then attended in full within the whole prompt.
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import torch
 
+from pgbench.backends.paligemma.prompts import Tokens
 from pgbench.errors import CheckpointError, SampleError
 from pgbench.types import ChatAttention, Request
 
@@ -30,9 +30,9 @@ _STARTS = 2  # turns that a prompt begins
 class Turns:
     """Prompts of one chat checkpoint. Thread-safe; `end`: the token that ends a turn."""
 
-    def __init__(self, name: str, processor: Any, lock: threading.Lock, attention: ChatAttention) -> None:
-        """`lock`: of the tokenizer. Raises CheckpointError for a tokenizer without the tokens of turns."""
-        self._processor, self._lock, self._attention = processor, lock, attention
+    def __init__(self, name: str, processor: Any, tokens: Tokens, attention: ChatAttention) -> None:
+        """Raises CheckpointError for a tokenizer without the tokens of turns."""
+        self._processor, self._tokens, self._attention = processor, tokens, attention
         known = processor.tokenizer.get_vocab()
         if lacking := [token for token in (START, END) if token not in known]:
             raise CheckpointError(
@@ -45,8 +45,7 @@ class Turns:
         """[length]. Raises SampleError for a question that holds a token of turns as text."""
         words = self._processor.tokenizer
         text = _TEMPLATE.format(bos=words.bos_token, question=request.prompt.strip())
-        with self._lock:
-            found = words(text, add_special_tokens=False)["input_ids"]
+        found = self._tokens.ids(text)
         if found.count(self._start) != _STARTS or found.count(self.end) != 1:
             raise SampleError(f"the prompt holds a control token ({START}, {END}) as text")
         count = len(request.images) * self._processor.image_seq_length
@@ -56,8 +55,3 @@ class Turns:
         """[length]: 0 where attention is full, 1 where it is causal."""
         causal = self._attention == "causal"
         return (ids != self._processor.image_token_id).long() if causal else torch.zeros_like(ids)
-
-    def pixels(self, pictures: list[Any]) -> torch.Tensor:
-        """[images, 3, side, side], as the published processor has them."""
-        found: torch.Tensor = self._processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
-        return found

@@ -3,66 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import threading
+import traceback
+import weakref
+from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import GenerationConfig
 
 from pgbench.backends import process_peak, start_process_peak
 from pgbench.backends.identity import answering, request_key
-from pgbench.backends.paligemma import likelihood, placement
+from pgbench.backends.paligemma import greedy, likelihood, placement
 from pgbench.backends.paligemma.chat import Turns
 from pgbench.backends.paligemma.checkpoint import Files
+from pgbench.backends.paligemma.features import Features, Inputs, left_padded, sizes
+from pgbench.backends.paligemma.going_on import with_kernels
+from pgbench.backends.paligemma.greedy import Answer
 from pgbench.backends.paligemma.likelihood import Words
 from pgbench.backends.paligemma.load import Loaded
 from pgbench.backends.paligemma.machine import machine
 from pgbench.backends.paligemma.paper import Prefixes, rule
-from pgbench.errors import CheckpointError, SampleError, told
-from pgbench.keys import image_key, json_key
+from pgbench.backends.paligemma.pictures import FEW, KEPT, Pictures, Published
+from pgbench.backends.paligemma.prompts import IMAGE, Prompts, Tokens
+from pgbench.errors import CheckpointError, OutOfMemory, SampleError
+from pgbench.keys import images_key, json_key
 from pgbench.records import PeakMemory, Stack
 from pgbench.sources.images import decode
-from pgbench.types import Checkpoint, Image, Prepared, Reply, Request
+from pgbench.types import Checkpoint, Prepared, Reply, Request
 
 T = TypeVar("T")
-_IMAGE = "<image>"
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """One prompt, unpadded. ids and types: [length]; pixels: [images, 3, height, width] in float32."""
-
-    ids: torch.Tensor
-    types: torch.Tensor
-    pixels: torch.Tensor
-
-
-class FiniteRows:
-    """A logits processor that changes nothing and remembers the rows that met nan or inf.
-
-    limits: [rows], the max_new_tokens of each. Logits after a row's last token mean nothing.
-    """
-
-    def __init__(self, limits: Sequence[int], stop: Sequence[int]) -> None:
-        self.finite = torch.ones(len(limits), dtype=torch.bool)
-        self._limits, self._stop = torch.tensor(limits), torch.tensor(stop)
-        self._over = torch.zeros(len(limits), dtype=torch.bool)
-        self._raw = self.finite
-        self._step = 0
-
-    def look(self, _module: object, _inputs: object, logits: torch.Tensor) -> None:
-        """Hook of the output layer: Gemma 2's soft-cap turns an overflow into a finite 30."""
-        self._raw = torch.isfinite(logits[:, -1]).all(dim=-1).cpu()
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if self._step:  # at the first step the last token is the prompt's
-            self._over |= torch.isin(input_ids[:, -1].cpu(), self._stop) | (self._step >= self._limits)
-        self._step += 1
-        self.finite &= (self._raw & torch.isfinite(scores).all(dim=-1).cpu()) | self._over
-        return scores
+_ANSWERS = 4096  # texts that are kept: most answers to most benchmarks come again
 
 
 class PaliGemma:
@@ -70,80 +44,99 @@ class PaliGemma:
 
     def __init__(self, checkpoint: Checkpoint, loaded: Loaded, opened: Files | None = None) -> None:
         """`opened`: the files that the checkpoint's revision names."""
-        self._loaded, self._opened, self._name = loaded, opened, checkpoint.id
+        self._opened, self._name, self._checkpoint = opened, checkpoint.id, checkpoint
         self._tokenizer = loaded.processor.tokenizer
         self._lock = threading.Lock()  # a fast tokenizer refuses two callers: "Already borrowed"
+        self._tokens = tokens = Tokens(self._tokenizer, self._lock)
         self._reduced = checkpoint.pixels_from
+        self._sensitive = checkpoint.dtype != "float32" or checkpoint.quant != "none"
         paper = checkpoint.protocol == "paper"
-        self._paper = Prefixes(loaded.processor, self._lock, self._reduced) if paper else None
+        self._paper = Prefixes(loaded.processor, tokens, self._reduced) if paper else None
         self._stop = _stop_ids(loaded.model)
         self._pad = _pad_id(loaded)
         chat = checkpoint.chat_attention
-        self._chat = Turns(self._name, loaded.processor, self._lock, chat) if chat else None
+        self._chat = Turns(self._name, loaded.processor, tokens, chat) if chat else None
         if self._chat:
             self._stop = tuple(dict.fromkeys((*self._stop, self._chat.end)))
         end = self._chat.end if self._chat else self._tokenizer.eos_token_id
-        self._control = (*self._stop, self._pad, self._tokenizer.bos_token_id)
+        self._positions = loaded.model.config.text_config.max_position_embeddings  # a config takes its time
+        self._control = frozenset((*self._stop, self._pad, self._tokenizer.bos_token_id))
         control = (*self._control, loaded.processor.image_token_id)
-        self._words = Words(self._tokenizer, self._lock, end, control)
-        self._answerer = _answerer(checkpoint, loaded)
+        self._words = Words(tokens, end, control)
+        plain = not (self._paper or self._chat)
+        self._prompts = Prompts(loaded.processor, tokens, self._lock) if plain else None
+        self._published = None if self._paper else Published(loaded.processor.image_processor)
+        pixels, features = sizes(loaded.model.config, loaded.dtype)
+        self._pictures = Pictures(max(KEPT, FEW * pixels))
+        self._features = Features(loaded.model, max(KEPT, FEW * features))
+        self._text = functools.lru_cache(_ANSWERS)(self._decoded)
+        self._loaded = dataclasses.replace(loaded, stack=self._said(loaded))
+        self._answerer = _answerer(checkpoint, self._loaded)
 
     def describe(self) -> Stack:
         return self._loaded.stack
 
+    def go_on_with(self, stack: Stack) -> None:
+        """Use the kernels of another session of the run, where nothing but speed chose these."""
+        loaded = with_kernels(self._loaded, stack)
+        self._loaded = dataclasses.replace(loaded, stack=self._said(loaded))
+        self._answerer = _answerer(self._checkpoint, self._loaded)
+
     def prepare(self, request: Request) -> Prepared:
         """Image tokens, bos, prefix and newline as the protocol lays them out."""
-        if _IMAGE in request.prompt:
-            raise SampleError(f"the prompt holds the image token {_IMAGE}, which would shift the layout")
+        if IMAGE in request.prompt:
+            raise SampleError(f"the prompt holds the image token {IMAGE}, which would shift the layout")
         if not request.images:
             raise SampleError("the sample has no image; PaliGemma cannot be asked without one")
         _require_text(request.prompt)
-        encoded = [_read(image) for image in request.images]
-        inputs = self._inputs(request, encoded)
-        self._require_room(inputs.ids)
-        images = image_key(encoded)
+        inputs, ids = self._inputs(request)
+        self._require_room(ids, len(request.images))
+        images = images_key([picture.key for picture in inputs.pictures])
         decoding = {"greedy": True, "new": request.max_new_tokens, "stop": self._stop, "pad": self._pad}
         if request.continuations is not None:
             scored = [self._words.ids(text) for text in request.continuations]
-            self._require_positions(len(inputs.ids) + max(map(len, scored), default=0))
+            self._require_positions(len(ids) + max(map(len, scored), default=0))
             decoding = {"likelihood": scored}
+        if request.alone and self._sensitive:  # the last bits of features depend on what is beside them
+            decoding["alone"] = True
         pixels = (rule(request),) if self._paper else ()
-        ids = tuple(inputs.ids.tolist())
         key = request_key(self._answerer, ids, images, decoding, *pixels)
         return Prepared(request, inputs, len(ids), images, key, ids)
 
-    def _require_room(self, ids: torch.Tensor) -> None:
+    def _require_room(self, ids: Sequence[int], images: int) -> None:
         """One bos, no other control token, and no more tokens than the model has positions.
 
         Published processors cut nothing off (big_vision cuts at text_len), so a question of a megabyte
         would take the whole batch down with it.
         """
-        control = torch.isin(ids, torch.tensor(self._control))
-        if int(control.sum()) != (2 if self._chat else 1):  # of a chat prompt the end of its turn as well
+        behind = ids[images * self._loaded.processor.image_seq_length :]
+        control = sum(map(self._control.__contains__, behind))
+        if control != (2 if self._chat else 1):  # of a chat prompt the end of its turn as well
             raise SampleError("the prompt holds a control token (<bos>, <eos>, <pad>) as text")
         self._require_positions(len(ids))
 
     def _require_positions(self, count: int) -> None:
-        most = self._loaded.model.config.text_config.max_position_embeddings
-        if count > most:
+        if count > (most := self._positions):
             raise SampleError(f"the prompt has {count:,} tokens, the checkpoint {most:,} positions")
 
-    def _inputs(self, request: Request, encoded: Sequence[bytes]) -> Inputs:
+    def _inputs(self, request: Request) -> tuple[Inputs, tuple[int, ...]]:
         """token_type_ids are always passed on: without them the prefix is causal (transformers 5.10 and
         later; sdpa hides it until rows are padded)."""
-        if self._paper:
-            opened = _decode(request, encoded, self._paper.decode)
-            ids = self._paper.ids(request)
-            return Inputs(ids, torch.zeros_like(ids), self._paper.pixels(opened, request))
-        pictures = [self._fewer(picture) for picture in _decode(request, encoded, decode)]
-        if self._chat:
-            ids = self._chat.ids(request)
-            return Inputs(ids, self._chat.types(ids), self._chat.pixels(pictures))
-        with self._lock:
-            batch = self._loaded.processor(
-                images=[pictures], text=[_IMAGE * len(pictures) + request.prompt], return_tensors="pt"
-            )
-        return Inputs(batch["input_ids"][0], batch["token_type_ids"][0], batch["pixel_values"])
+
+        def pixels(data: bytes) -> torch.Tensor:
+            if self._paper:
+                return self._paper.pixels([self._paper.decode(data)], request)[0]
+            return self._published.pixels(self._fewer(decode(data)))  # type: ignore[union-attr]
+
+        named = rule(request) if self._paper else ""
+        pictures = tuple(self._pictures.of(image, pixels, named) for image in request.images)
+        if own := self._paper or self._chat:
+            ids = own.ids(request)
+            types = self._chat.types(ids) if self._chat else torch.zeros_like(ids)
+            return Inputs(ids, types, pictures, request.alone), tuple(ids.tolist())
+        found = self._prompts.ids(request.prompt, len(pictures))  # type: ignore[union-attr]
+        ids = torch.frombuffer(array("q", found), dtype=torch.long)  # torch.tensor takes four times as long
+        return Inputs(ids, torch.zeros_like(ids), pictures, request.alone), tuple(found)
 
     def _fewer(self, picture: Any) -> Any:
         """Reduced by the processor's own filter to --pixels-from, where that was given."""
@@ -152,44 +145,62 @@ class PaliGemma:
         return picture.resize((self._reduced,) * 2, self._loaded.processor.image_processor.resample)
 
     def generate(self, batch: Sequence[Prepared]) -> Sequence[Reply]:
-        """Greedy decoding of one batch, all of it with the largest max_new_tokens among its requests."""
-        inputs = self._collate([_inputs(prepared) for prepared in batch])
+        """Greedy decoding of one batch. Raises OutOfMemory where it does not fit."""
         limits = [prepared.request.max_new_tokens for prepared in batch]
-        watch = FiniteRows(limits, self._stop)
-        hook = self._loaded.model.lm_head.register_forward_hook(watch.look)
-        try:
-            with torch.inference_mode():
-                output = self._loaded.model.generate(
-                    **inputs,
-                    generation_config=self._decoding(max(limits)),
-                    logits_processor=LogitsProcessorList([watch]),
-                )
-        except torch.OutOfMemoryError as error:
-            raise CheckpointError(
-                f"out of memory with a batch of {len(batch)}; lower --batch-size"
-            ) from error
-        finally:
-            hook.remove()
-        if self._opened:
-            self._opened.require_unedited(self._name)
-        answers = output[:, inputs["input_ids"].shape[1] :].tolist()
-        return [
-            self._reply(prepared, ids, bool(finite))
-            for prepared, ids, finite in zip(batch, answers, watch.finite, strict=True)
-        ]
+
+        def answered() -> list[Answer]:
+            inputs = self._collate([_inputs(prepared) for prepared in batch])
+            if self._loaded.cache == "dynamic":
+                return greedy.decode(self._loaded.model, inputs, limits, self._stop)
+            config = self._decoding(max(limits))
+            return greedy.generate(self._loaded.model, inputs, limits, self._stop, config)
+
+        answers = self._fitting(len(batch), answered)
+        pairs = zip(batch, answers, strict=True)
+        return [self._reply(prepared, answer.ids, answer.finite) for prepared, answer in pairs]
 
     def score(self, batch: Sequence[Prepared], continuations: Sequence[Sequence[str]]) -> Sequence[Reply]:
-        """Log-likelihoods of continuations, teacher-forced; see likelihood.py."""
-        inputs = self._collate([_inputs(prepared) for prepared in batch])
+        """Log-likelihoods of continuations, teacher-forced; see likelihood.py. Raises OutOfMemory."""
+
+        def scored() -> list[Reply]:
+            inputs = self._collate([_inputs(prepared) for prepared in batch])
+            return likelihood.score(self._loaded.model, inputs, batch, continuations, self._words)
+
+        return self._fitting(len(batch), scored)
+
+    def _fitting(self, rows: int, work: Callable[[], list[T]]) -> list[T]:
+        """What `work` gives. Raises OutOfMemory where that does not fit, with nothing of the batch left."""
+        found: list[T] | None = None
         try:
-            replies = likelihood.score(self._loaded.model, inputs, batch, continuations, self._words)
-        except torch.OutOfMemoryError as error:
-            raise CheckpointError(
-                f"out of memory with a batch of {len(batch)}; lower --batch-size"
-            ) from error
+            found = work()
+        except (MemoryError, RuntimeError) as error:
+            if not greedy.no_room(error):
+                raise
+            traceback.clear_frames(error.__traceback__)  # they hold the tensors of the batch
+        if found is None:  # here, where the error is no longer held
+            self._features.forget()
+            if self._loaded.device.type == "cuda":
+                torch.cuda.empty_cache()
+            raise OutOfMemory(f"out of memory with a batch of {rows}; lower --batch-size")
         if self._opened:
             self._opened.require_unedited(self._name)
-        return replies
+        return found
+
+    def _said(self, loaded: Loaded) -> Stack:
+        """The stack with what is done here in the place of the processor, of `generate` and of pixels."""
+        ways = {
+            "tokens": self._tokenized_by(),
+            "pixels": "Pillow, table" if self._published and self._published.direct else "",
+            "vision": "once per picture" if self._features.reused else "pixels of every row",
+            "decoding": "rows leave when they end" if loaded.cache == "dynamic" else "transformers' generate",
+        }
+        said = {name: how for name, how in ways.items() if how}
+        return dataclasses.replace(loaded.stack, numerics={**loaded.stack.numerics, **said})
+
+    def _tokenized_by(self) -> str:
+        if self._prompts and not self._prompts.direct:
+            return "by the processor"
+        return "by the tokenizer's library" if self._tokens.direct else "by the tokenizer"
 
     def peak_memory(self) -> PeakMemory:
         found = placement.peak(self._loaded.gpus)
@@ -204,23 +215,25 @@ class PaliGemma:
 
     def close(self) -> None:
         """Let go of the weights; bitsandbytes parameters cannot be moved to the meta device."""
+        still = weakref.ref(self._loaded.model) if self._loaded.model is not None else lambda: None
         self._loaded = dataclasses.replace(self._loaded, model=None, processor=None)
-        gc.collect()
+        self._features.forget()
+        if still() is not None:  # in a cycle; to look for those takes a quarter of a second
+            gc.collect()
         if self._loaded.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _collate(self, rows: Sequence[Inputs]) -> dict[str, Any]:
-        """Left padding; [batch, longest] ids, mask and types, [images, 3, height, width] pixels."""
-        longest = max(len(row.ids) for row in rows)
-        ids = torch.full((len(rows), longest), self._pad)
-        mask = torch.zeros((len(rows), longest), dtype=torch.long)
-        types = torch.zeros((len(rows), longest), dtype=torch.long)
-        for number, row in enumerate(rows):
-            start = longest - len(row.ids)
-            ids[number, start:], types[number, start:], mask[number, start:] = row.ids, row.types, 1
-        pixels = torch.cat([row.pixels for row in rows]).to(self._loaded.dtype)
-        tensors = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "pixel_values": pixels}
-        return {name: tensor.to(self._loaded.device) for name, tensor in tensors.items()}
+        """Left padding; [batch, longest] ids, mask and types, and what stands for the pictures."""
+        lengths = torch.tensor([len(row.ids) for row in rows])
+        tensors = {
+            "input_ids": left_padded([row.ids for row in rows], self._pad),
+            "attention_mask": (torch.arange(int(lengths.max())).flip(0) < lengths[:, None]).long(),
+            "token_type_ids": left_padded([row.types for row in rows], 0),
+        }
+        model, device = self._loaded.model, self._loaded.device
+        found = {name: tensor.to(device) for name, tensor in tensors.items()}
+        return {**found, **self._features.inputs(model, rows, device, self._loaded.dtype)}
 
     def _decoding(self, max_new_tokens: int) -> GenerationConfig:
         """Greedy, whatever a checkpoint's generation_config.json says of sampling."""
@@ -231,40 +244,24 @@ class PaliGemma:
             eos_token_id=list(self._stop),
             pad_token_id=self._pad,
             use_cache=True,
+            cache_implementation="static" if self._loaded.cache == "static" else None,
+            disable_compile=self._loaded.device.type != "cuda",
         )
 
     def _reply(self, prepared: Prepared, ids: Sequence[int], finite: bool) -> Reply:
         """The answer up to its first stop token; what follows that is padding."""
         end = next((number for number, token in enumerate(ids, 1) if token in self._stop), len(ids))
         kept = ids[: min(end, prepared.request.max_new_tokens)]
-        text = self._tokenizer.decode(kept, skip_special_tokens=True)
-        return Reply(text=text, token_ids=tuple(kept), n_prompt=prepared.length, finite=finite)
+        return Reply(self._text(tuple(kept)), tuple(kept), prepared.length, finite=finite)
+
+    def _decoded(self, ids: tuple[int, ...]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
 
 def _inputs(prepared: Prepared) -> Inputs:
     if not isinstance(prepared.inputs, Inputs):
         raise TypeError(f"prepared by another backend: {type(prepared.inputs).__name__}")
     return prepared.inputs
-
-
-def _read(image: Image) -> bytes:
-    try:
-        return image.read()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-    except Exception as error:  # noqa: BLE001 - a plugin's reader; one sample must not end the run
-        reason = told(error)
-    raise SampleError(f"cannot read image {image.name}: {reason}")
-
-
-def _decode(request: Request, encoded: Sequence[bytes], decode: Callable[[bytes], T]) -> list[T]:
-    found = []
-    for image, data in zip(request.images, encoded, strict=True):
-        try:
-            found.append(decode(data))
-        except SampleError as error:
-            raise SampleError(f"image {image.name}: {error}") from error
-    return found
 
 
 def _require_text(prompt: str) -> None:

@@ -17,18 +17,19 @@ from __future__ import annotations
 
 import copy
 import math
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 
+from pgbench.backends.paligemma.prompts import Tokens
 from pgbench.errors import SampleError, UsageError
 from pgbench.types import Continuation, Prepared, Reply
 
-_SAFE = ("sdpa", "eager")
+_SAFE = ("sdpa", "eager", "grouped", "flex_attention")  # they get a mask
+_TEXTS = 4096  # whose tokens are kept
 _BLOCK = 32  # tokens of a continuation at once: each has logits over 257,216 tokens, kept for all rows
 
 
@@ -36,20 +37,24 @@ _BLOCK = 32  # tokens of a continuation at once: each has logits over 257,216 to
 class Words:
     """How a checkpoint's tokenizer writes a continuation. Thread-safe; `end`: the token that ends one."""
 
-    tokenizer: Any
-    lock: threading.Lock
+    tokens: Tokens
     end: int
     control: tuple[int, ...]  # tokens that no continuation may hold
+    kept: dict[str, tuple[int, ...]] = field(default_factory=dict)  # most texts come again
 
     def ids(self, text: str) -> tuple[int, ...]:
         """The tokens that would have to be generated, the end token last: those behind the prompt's newline,
         which is a token of its own. Raises SampleError for a text that no answer can be."""
-        with self.lock:
-            found = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if (known := self.kept.get(text)) is not None:
+            return known
+        found = self.tokens.ids(text)
         if not found:
             raise SampleError("a continuation is empty; there is nothing to be likely")
         if {*found} & {*self.control}:
             raise SampleError(f"a continuation holds a control token as text: {text[:60]!r}")
+        if len(self.kept) >= _TEXTS:
+            self.kept.clear()
+        self.kept[text] = (*found, self.end)
         return (*found, self.end)
 
 

@@ -12,7 +12,6 @@ attention and output in stage 3). Decoding is that of both protocols.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import torch
 
 from pgbench.backends.paligemma.decoding import decode
 from pgbench.backends.paligemma.pixels import Levels, resize, value_range
+from pgbench.backends.paligemma.prompts import Tokens
 from pgbench.types import PAPER_RULE, Checkpoint, Pixels, Request
 
 SEPARATOR = "\n"
@@ -31,9 +31,9 @@ _FULL = "full_attention"  # a layer type of transformers
 class Prefixes:
     """Prompts and pictures of one checkpoint as big_vision lays them out. Thread-safe."""
 
-    def __init__(self, processor: Any, lock: threading.Lock, pixels_from: int | None) -> None:
-        """`lock`: of the tokenizer; `pixels_from`: px that pictures are reduced to first."""
-        self._processor, self._lock = processor, lock
+    def __init__(self, processor: Any, tokens: Tokens, pixels_from: int | None) -> None:
+        """`pixels_from`: px that pictures are reduced to first."""
+        self._processor, self._tokens = processor, tokens
         self._side = int(processor.image_processor.size["height"])
         self._sides = (self._side,) if pixels_from is None else (pixels_from, self._side)
 
@@ -43,10 +43,7 @@ class Prefixes:
         What is too long loses its end, the separator first, as in big_vision's `tolen`.
         """
         words = self._processor.tokenizer
-        with self._lock:
-            prefix, separator = (
-                words(text, add_special_tokens=False)["input_ids"] for text in (request.prompt, SEPARATOR)
-            )
+        prefix, separator = (self._tokens.ids(text) for text in (request.prompt, SEPARATOR))
         count = len(request.images) * self._processor.image_seq_length
         text = [words.bos_token_id, *prefix, *separator][: pixels_of(request).text_len]
         return torch.tensor([self._processor.image_token_id] * count + text)

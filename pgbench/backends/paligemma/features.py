@@ -1,0 +1,109 @@
+"""What the vision tower makes of pictures, once for each picture.
+
+Benchmarks ask many questions about one picture (GQA 32, POPE 18, VQAv2 5). The text model takes features in
+the place of pixels where transformers has `mm_encoder_outputs` (since 5.18); before that every row brings its
+pixels. What a picture gives may differ in its last bits by what is computed beside it, below float32, so that
+what is computed together is decided by the plan and never by what happens to be kept:
+
+- the different pictures of a batch are one group, in the order of its rows;
+- a picture whose questions go on in another batch (`Request.alone`) is computed by itself, and kept for it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from pgbench.backends.paligemma.once import Once
+from pgbench.backends.paligemma.pictures import Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """One prompt, unpadded. ids and types: [length]; `alone`: its pictures are computed by themselves."""
+
+    ids: torch.Tensor
+    types: torch.Tensor
+    pictures: tuple[Picture, ...]
+    alone: bool = False
+
+    @property
+    def pixels(self) -> torch.Tensor:
+        """[images, 3, side, side] in float32."""
+        return torch.stack([one.pixels for one in self.pictures])
+
+
+def left_padded(rows: list[torch.Tensor], value: int) -> torch.Tensor:
+    """[rows, longest]"""
+    return pad_sequence(rows, batch_first=True, padding_value=value, padding_side="left")
+
+
+def sizes(config: Any, dtype: torch.dtype) -> tuple[int, int]:
+    """Bytes of one picture's pixels, in float32, and of its features, in the model's dtype."""
+    vision, text = config.vision_config, config.text_config
+    tokens = (vision.image_size // vision.patch_size) ** 2
+    return 3 * vision.image_size**2 * 4, tokens * int(text.hidden_size) * dtype.itemsize
+
+
+class Features:
+    """Features of pictures, for one loaded model; called from one thread."""
+
+    def __init__(self, model: Any, most: int) -> None:
+        """`most`: bytes that are kept on the device for batches to come."""
+        self.reused = "mm_encoder_outputs" in inspect.signature(model.forward).parameters
+        self._kept: Once[tuple[str, str], torch.Tensor] = Once(most, lambda one: one.nbytes)
+
+    def inputs(
+        self, model: Any, rows: Sequence[Inputs], device: torch.device, dtype: torch.dtype
+    ) -> dict[str, Any]:
+        """What stands for the pictures of a batch among the model's keywords."""
+        if not self.reused:
+            pixels = torch.cat([row.pixels for row in rows]).to(device, dtype)
+            return {"pixel_values": pixels}
+        with torch.inference_mode():
+            found = self.of(model, rows, device, dtype)
+        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=found)}}
+
+    def of(
+        self, model: Any, rows: Sequence[Inputs], device: torch.device, dtype: torch.dtype
+    ) -> torch.Tensor:
+        """[images, image tokens, width], in the order of the rows."""
+        group = {_name(one): one for row in rows if not row.alone for one in row.pictures}
+        together = dict(zip(group, _looked_at(model, [*group.values()], device, dtype), strict=True))
+
+        def by_itself(picture: Picture) -> torch.Tensor:
+            # a copy: of a view, the cache would hold more than it counts
+            return self._kept.get(
+                _name(picture), lambda: _looked_at(model, [picture], device, dtype)[0].clone()
+            )
+
+        single = {_name(one): one for row in rows if row.alone for one in row.pictures}
+        alone = {name: by_itself(picture) for name, picture in single.items()}
+        return torch.stack(
+            [(alone if row.alone else together)[_name(one)] for row in rows for one in row.pictures]
+        )
+
+    def forget(self) -> None:
+        """Let go of what is kept: it would be computed again, bit for bit."""
+        self._kept.clear()
+
+
+def _name(picture: Picture) -> tuple[str, str]:
+    return picture.key, picture.rule
+
+
+def _looked_at(
+    model: Any, pictures: Sequence[Picture], device: torch.device, dtype: torch.dtype
+) -> Sequence[torch.Tensor]:
+    """[image tokens, width] of each, computed in one pass."""
+    if not pictures:
+        return ()
+    pixels = torch.stack([one.pixels for one in pictures]).to(device, dtype)
+    found: torch.Tensor = model.get_image_features(pixels).pooler_output
+    return [*found]
