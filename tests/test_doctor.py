@@ -32,13 +32,28 @@ def opened(asked: ModelRequest, samples: int = 4) -> Any:
 
     found = engine(asked)
     backend: Any = found.load()
-    return Patient(found.checkpoint, backend, folder_of(backend), again_of(asked), samples, batch=4)
+    return Patient(found.checkpoint, backend, folder_of(backend), again_of(asked, backend), samples, batch=4)
+
+
+def looked_at_anew(patient: Any) -> None:
+    """As when it was loaded: with what was patched since, and no picture that was made before."""
+    from pgbench.backends.paligemma.pictures import Pictures, Published
+    from pgbench.backends.paligemma.prompts import Prompts, Tokens
+
+    backend, processor = patient.backend, patient.backend._loaded.processor
+    backend._pictures = Pictures()
+    if backend._prompts:
+        tokens = Tokens(processor.tokenizer, backend._lock)
+        backend._prompts = Prompts(processor, tokens, backend._lock)
+    if backend._published:
+        backend._published = Published(processor.image_processor)
 
 
 def broken(patient: Any) -> str:
     """The first probe that does not pass; "" where all do."""
     from pgbench.backends.paligemma.probes import PROBES
 
+    looked_at_anew(patient)
     try:
         return next((probe.name for probe in PROBES if probe.run(patient).passed is False), "")
     finally:
@@ -48,6 +63,7 @@ def broken(patient: Any) -> str:
 def finding(patient: Any, name: str) -> Finding:
     from pgbench.backends.paligemma.probes import PROBES
 
+    looked_at_anew(patient)
     (probe,) = (probe for probe in PROBES if probe.name == name)
     found = probe.run(patient)
     assert found.probe == name
@@ -198,21 +214,16 @@ def test_other_pixels_of_the_paper(patients: Patients, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("fault", ["swapped", "shuffled", "blank"])
 def test_an_image_that_is_not_there(patients: Patients, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    """Between the vision tower and the rows."""
     patient = patients("paligemma2")
-    inner = patient.model.model.get_image_features
+    whole = patient.backend._features.of
 
-    def wrong(pixel_values: Any, **kwargs: Any) -> Any:
-        found = inner(pixel_values, **kwargs)
-        features = found.pooler_output
+    def wrong(*args: Any) -> Any:
+        features = whole(*args)
         changed = {"swapped": features.flip(0), "shuffled": features.roll(1, 1), "blank": features * 0}
-        found.pooler_output = changed[fault]
-        return found
+        return changed[fault]
 
-    def as_it_was(pixel_values: Any, **kwargs: Any) -> Any:
-        return inner(pixel_values, **kwargs)
-
-    monkeypatch.setattr(patient.model.model, "get_image_features", wrong)  # within the forward pass alone
-    monkeypatch.setattr(patient.model, "get_image_features", as_it_was)
+    monkeypatch.setattr(patient.backend._features, "of", wrong)
     assert broken(patient) == "image"
 
 
@@ -220,35 +231,30 @@ def test_pictures_that_are_mixed_in_larger_batches(
     patients: Patients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patient = patients("paligemma")
-    collate = patient.backend._collate
+    whole = patient.backend._features.of
 
-    def mixed(rows: Sequence[Any]) -> Any:
-        found = collate(rows)
-        return {**found, "pixel_values": found["pixel_values"].roll(1, 0)} if len(rows) > 2 else found
+    def mixed(model: Any, rows: Sequence[Any], *where: Any) -> Any:
+        found = whole(model, rows, *where)
+        return found.roll(1, 0) if len(rows) > 2 else found
 
-    monkeypatch.setattr(patient.backend, "_collate", mixed)
+    monkeypatch.setattr(patient.backend._features, "of", mixed)
     assert broken(patient) == "image"
 
 
 # What a token sees
 
 
-@pytest.mark.parametrize("fault", ["none", "causal"])
-def test_token_types_of_the_processor(
-    patients: Patients, monkeypatch: pytest.MonkeyPatch, fault: str
-) -> None:
-    """None at all, or ones: what the backend itself takes for causal is no excuse."""
-    from transformers import PaliGemmaProcessor
+def test_token_types_of_a_prompt(patients: Patients, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ones: what the backend itself takes for causal is no excuse. Those of the processor are not used."""
+    patient = patients("paligemma2")
+    whole = patient.backend._inputs
 
-    patient, whole = patients("paligemma2"), PaliGemmaProcessor.__call__
+    def causal(asked: Any) -> Any:
+        inputs, ids = whole(asked)
+        return replace(inputs, types=inputs.types * 0 + 1), ids
 
-    def wrong(self: Any, *args: Any, **kwargs: Any) -> Any:
-        batch = whole(self, *args, **kwargs)
-        types = batch.pop("token_type_ids")
-        return batch if fault == "none" else {**batch, "token_type_ids": types * 0 + 1}
-
-    monkeypatch.setattr(PaliGemmaProcessor, "__call__", wrong)
-    assert broken(patient) == ("layout" if fault == "none" else "attention")
+    monkeypatch.setattr(patient.backend, "_inputs", causal)
+    assert broken(patient) == "attention"
 
 
 @pytest.mark.parametrize(("family", "quant"), [("paligemma", "none"), ("paligemma2", "8bit")])
@@ -257,12 +263,12 @@ def test_no_token_type_ids(
 ) -> None:
     """transformers 5.10 and later make the prefix causal then; sdpa hides it until rows are padded."""
     patient = patients(family, "float32" if quant == "none" else "bfloat16", quant)
-    generate = patient.model.generate
+    collate = patient.backend._collate
 
-    def without(**kwargs: Any) -> Any:
-        return generate(**{name: kwargs[name] for name in kwargs if name != "token_type_ids"})
+    def without(rows: Sequence[Any]) -> Any:
+        return {name: value for name, value in collate(rows).items() if name != "token_type_ids"}
 
-    monkeypatch.setattr(patient.model, "generate", without)
+    monkeypatch.setattr(patient.backend, "_collate", without)
     assert broken(patient) == "attention"
 
 
@@ -346,7 +352,8 @@ def test_a_soft_cap_that_is_gone(patients: Patients, monkeypatch: pytest.MonkeyP
         def capless(*args: Any, **kwargs: Any) -> Any:  # transformers 5.23 refuses, up to 5.20 it did this
             return sdpa(*args, **{**kwargs, "softcap": None})
 
-        monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "sdpa", capless)
+        # not into the instance, where it would stay as its own
+        monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "sdpa", capless)
         monkeypatch.setattr(text, "_attn_implementation_internal", "sdpa")
         assert text.attn_logit_softcapping == 50
     elif fault in ("no attention cap", "another cap"):
@@ -442,14 +449,14 @@ def test_rows_that_a_cache_mixes(patients: Patients, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(DynamicLayer, "update", mixed)
     assert broken(patients("paligemma")) == "cache"
-    assert broken(patients("paligemma", "bfloat16")) == "window"
+    assert broken(patients("paligemma", "bfloat16")) == "cache"
 
 
 def test_neighbours_that_are_mixed_in_larger_batches(patients: Patients) -> None:
     patient = replace(patients("paligemma2", "bfloat16"), batch=6, samples=6)
 
     def mixed(_module: object, _args: object, output: Any) -> Any:
-        return output + 4 * output.roll(1, 0) if len(output) > 4 else output
+        return output + 4 * output.roll(1, 0) if len(output) > 5 else output
 
     hook = patient.model.lm_head.register_forward_hook(mixed)
     try:

@@ -225,7 +225,7 @@ def test_a_leak_would_be_seen(random: Any, asked: list[Any], monkeypatch: pytest
     assert furthest(one[1:8], other[1:8]) > 1e-3
 
 
-@pytest.mark.parametrize("attention", ["flash_attention_2", "flex_attention", "flash_attention_3"])
+@pytest.mark.parametrize("attention", ["flash_attention_2", "flash_attention_4", "flash_attention_3"])
 def test_attention_without_a_mask_is_refused(
     random: Any, asked: list[Any], attention: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,10 +273,10 @@ def test_types_are_zero_in_the_prompt_and_one_behind_it(random: Any, asked: list
     finally:
         hook.remove()
     assert seen[0]["token_type_ids"].unique().tolist() == [0]
-    assert "pixel_values" in seen[0]
+    assert "mm_encoder_outputs" in seen[0]
     for later in seen[1:]:
         assert later["token_type_ids"].unique().tolist() == [1]
-        assert "pixel_values" not in later
+        assert "mm_encoder_outputs" not in later
 
 
 # Replies

@@ -36,6 +36,7 @@ def engine(request: ModelRequest) -> Engine:
         _imports,
         reusable=True,
         size=lambda: _size(found.checkpoint, found.folder),
+        device=lambda: _device(request),
     )
 
 
@@ -52,6 +53,7 @@ def peek(request: ModelRequest) -> Engine:
         _imports,
         reusable=True,
         size=lambda: _size(found.checkpoint, found.folder),
+        device=lambda: _device(request),
     )
 
 
@@ -69,6 +71,22 @@ def _check(request: ModelRequest) -> None:
 
 def _size(checkpoint: Checkpoint, folder: Path) -> ModelSize | None:
     return size_of(read_object(folder / "config.json", checkpoint.id))
+
+
+def _device(request: ModelRequest) -> str:
+    """cpu, or the GPU by its name; of --device auto-map with the memory that it may take."""
+    if request.device == "cpu":
+        return "cpu"
+    hush()
+    import torch
+
+    from pgbench.backends.paligemma import placement
+    from pgbench.backends.paligemma.load import device_of
+
+    device = device_of(placement.entrance(request))
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    spread = f" auto-map {request.max_memory or ''}".rstrip() if request.device == "auto-map" else ""
+    return f"{name}{spread}"
 
 
 def hush() -> None:

@@ -87,6 +87,8 @@ def find(request: ModelRequest, *, weights: bool = True) -> Found:
         adapter_revision=adapter.revision if adapter else None,
         adapter_mode=mode,
         adapter_order=order,
+        attention=request.attention,
+        cache=request.cache,
     )
     return Found(checkpoint, folder, adapter)
 

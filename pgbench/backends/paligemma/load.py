@@ -6,7 +6,6 @@ Traps of transformers 5 and bitsandbytes 0.50 are named where they are met.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 
 import torch
 import transformers
-from PIL import Image
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
@@ -28,16 +26,16 @@ from pgbench.backends.paligemma import adapter as adapters
 from pgbench.backends.paligemma import lora, paper, placement, quantizers
 from pgbench.backends.paligemma.adapter import Adapter
 from pgbench.backends.paligemma.proof import prove, true_bytes
-from pgbench.errors import CheckpointError, UsageError, told
+from pgbench.backends.paligemma.settling import settle
+from pgbench.errors import CheckpointError, UsageError
 from pgbench.records import Adaptation, Stack
-from pgbench.types import Checkpoint, ModelRequest, Quant
+from pgbench.types import CacheKind, Checkpoint, ModelRequest, Quant
 
 _PACKAGES = (
     *("torch", "transformers", "tokenizers", "accelerate", "bitsandbytes", "safetensors", "pillow", "numpy"),
     "kernels",  # where it is installed, bitsandbytes fetches another CPU kernel: other numerics
 )
 _EXTRA = {"torchao": "torchao", "quanto": "optimum-quanto"}
-_SMALL = 512  # hidden size below which more than one CPU thread only costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +49,8 @@ class Loaded:
     stack: Stack
     before: int  # bytes that the process held before loading
     gpus: tuple[torch.device, ...] = ()  # in use; more than one with --device auto-map
+    cache: CacheKind = "dynamic"  # of generation; what the stack names as well
+    measured: frozenset[str] = frozenset()  # of threads and attention, what was chosen by time
 
 
 def load(
@@ -71,9 +71,8 @@ def load(
     processor = processor_of(checkpoint, folder)
     _require_match(checkpoint.id, model, processor)
     workarounds = quantizers.cpu_workarounds(model, device) + quantizers.unlock(model, checkpoint.quant)
-    threads = _pin_threads(request.threads, model.config.text_config.hidden_size)
     fresh = prove(model, checkpoint.quant, workarounds, checkpoint.quant_scope)
-    _settle(checkpoint.id, model, processor, device, dtype)
+    chosen = settle(checkpoint.id, model, processor, device, request)
     settled = prove(model, checkpoint.quant, workarounds, checkpoint.quant_scope)
     if fresh.double_quant and not settled.double_quant:
         unfolded = "the packed AVX512-BF16 path keeps the doubly quantized statistics unfolded, in bfloat16"
@@ -83,7 +82,7 @@ def load(
         versions=versions(*_PACKAGES, *_used(checkpoint)),
         device=device.type,
         device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else "",
-        threads=threads,
+        threads=chosen.threads,
         matmul_precision=torch.get_float32_matmul_precision(),
         attention={
             "text": str(model.config.text_config._attn_implementation),
@@ -91,12 +90,15 @@ def load(
         },
         quantization=settled,
         weight_bytes=true_bytes(model),
-        numerics=_numerics(device, checkpoint.quant)
+        numerics={"cache": chosen.cache}
+        | _numerics(device, checkpoint.quant)
         | (paper.numerics(model) if checkpoint.protocol == "paper" else {}),
         adapter=adapted,
         placement=placed,
+        tried=chosen.tried,
     )
-    return Loaded(model, processor, device, dtype, stack, before, placement.gpus(device, placed))
+    gpus = placement.gpus(device, placed)
+    return Loaded(model, processor, device, dtype, stack, before, gpus, chosen.cache, chosen.measured)
 
 
 def _used(checkpoint: Checkpoint) -> list[str]:
@@ -223,35 +225,9 @@ def _require_match(name: str, model: Any, processor: Any) -> None:
         )
 
 
-def _settle(name: str, model: Any, processor: Any, device: torch.device, dtype: torch.dtype) -> None:
-    """One forward pass on a grey image: bitsandbytes repacks weights at the first one, and what is
-    measured shall be what runs."""
-    size = model.config.vision_config.image_size
-    grey = Image.new("RGB", (size, size), (128, 128, 128))
-    try:
-        batch = processor(images=[[grey]], text=["<image>a"], return_tensors="pt").to(device)
-        batch.pop("labels", None)
-        batch["pixel_values"] = batch["pixel_values"].to(dtype)
-        with torch.inference_mode():
-            model(**batch)
-    except torch.OutOfMemoryError as error:
-        raise CheckpointError(f"{name} leaves {device} no memory for one image; try --quant 4bit") from error
-    except Exception as error:  # a config that loads and does not run
-        raise CheckpointError(f"{name} cannot look at an image: {told(error)}") from error
-
-
-def _pin_threads(asked: int | None, hidden: int) -> int:
-    """CPU threads: as asked, else OMP_NUM_THREADS, else one per usable core; one for a tiny model."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    inherited = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "4,2": nested levels
-    default = int(inherited) if inherited.isdecimal() else 0
-    torch.set_num_threads(asked or default or (1 if hidden < _SMALL else usable))
-    return int(torch.get_num_threads())
-
-
 def _numerics(device: torch.device, quant: Quant) -> dict[str, str]:
     """What decides between kernels, beside the versions."""
-    found = {"image_processor": "pil", "padding": "left", "cache": "dynamic"}
+    found = {"image_processor": "pil", "padding": "left"}
     if device.type == "cuda":
         found["cuda"] = str(torch.version.cuda)
         found["cudnn"] = str(torch.backends.cudnn.version())

@@ -18,6 +18,7 @@ from pgbench.backends.paligemma import (
     probes_attention,
     probes_caps,
     probes_inputs,
+    probes_paths,
     probes_weights,
 )
 from pgbench.backends.paligemma.checkpoint import Files
@@ -44,12 +45,17 @@ PROBES = (
     Probe("image", "a picture that does not arrive, or another row's", probes_inputs.image),
     Probe("attention", "a prefix that is causal in part or in whole", probes_attention.attention),
     Probe("padding", "right padding, attention to padding", probes_attention.padding),
+    Probe("features", "features of another picture, or of another batch", probes_paths.features),
     Probe("soft-caps", "a kernel that ignores them, a protocol without them", probes_caps.caps),
     Probe("layers", "a wrong mask or kernel in some layers", probes_attention.each_layer),
     Probe("cache", "a cache that loses or mixes keys", probes_answers.cache),
+    Probe("kernels", "an attention or a cache that is not what the stack says", probes_paths.kernels),
+    Probe("leaving", "rows that are mixed when others have ended", probes_paths.leaving),
+    Probe("likelihood", "tokens that see the answer they are asked for", probes_paths.likelihood),
     Probe("window", "a window where the protocol has none, or none where it has", probes_caps.window),
     Probe("quantized", "a level that was not applied, or ruins the model", probes_weights.quantized),
     Probe("batch", "answers that depend on their neighbours", probes_answers.batch),
+    Probe("halves", "a batch that is broken by running out of memory", probes_paths.halves),
     Probe("reload", "weights that change when they are saved", probes_answers.reload),
 )
 
@@ -76,7 +82,14 @@ def examine(
     opened = engine(request)
     backend: Any = opened.load()
     patient = Patient(
-        opened.checkpoint, backend, folder_of(backend), again_of(request), samples, batch, second, equal
+        opened.checkpoint,
+        backend,
+        folder_of(backend),
+        again_of(request, backend),
+        samples,
+        batch,
+        second,
+        equal,
     )
     try:
         stack = backend.describe()
@@ -119,12 +132,17 @@ def folder_of(backend: PaliGemma) -> Any:
     return opened.folder
 
 
-def again_of(request: ModelRequest) -> Callable[..., PaliGemma]:
+def again_of(request: ModelRequest, backend: PaliGemma) -> Callable[..., PaliGemma]:
+    """Loads the checkpoint again with the same kernels, whichever would be faster then."""
+    stack, cache = backend.describe(), backend._loaded.cache
+    attention: Any = stack.attention["text"]
+    same = replace(request, attention=attention, cache=cache, threads=stack.threads)
+
     def load(**changes: Any) -> PaliGemma:
         from pgbench.backends.paligemma import engine
 
-        backend: Any = engine(replace(request, **changes)).load()
-        found: PaliGemma = backend
-        return found
+        found: Any = engine(replace(same, **changes)).load()
+        backend: PaliGemma = found
+        return backend
 
     return load

@@ -21,16 +21,17 @@ from pgbench.backends.paligemma.probes_patient import (
     never_stopping,
     passing,
     question,
+    unstopped,
     watch,
     with_ids,
 )
 from pgbench.records import Finding
-from pgbench.types import Prepared, Reply
+from pgbench.types import Prepared
 
 _FEW = 8  # questions, where not all are needed
 _STEPS = 4  # tokens of an answer that are looked at one by one
 # Distance of logits with a cache from those of one pass without; measured at most 4e-6, 0.02, 0.003, 0.05.
-_CACHE = {"float32": 1e-4, "bfloat16": 0.15, "float16": 0.05, "8bit": 0.25}
+CACHE = {"float32": 1e-4, "bfloat16": 0.15, "float16": 0.05, "8bit": 0.25}
 
 # The same after a reload: the same sums in the same order; measured 0 in every level.
 _RELOAD = {"float32": 1e-4, "bfloat16": 0.02, "float16": 0.005}
@@ -136,35 +137,40 @@ def exact(patient: Patient) -> bool:
 
 def cache(patient: Patient) -> Finding:
     """Step by step with the cache in a batch, and in one pass of a row alone without: the same logits."""
-    limit, worst, steps = patient.limit(_CACHE), 0.0, 0
+    limit, worst, steps = patient.limit(CACHE), 0.0, 0
     stop = never_stopping(patient.backend)
     asked = [question(patient, seed, new=_STEPS) for seed in range(40, 40 + _FEW // 2)]
     with_cache = watch(patient.backend, asked, steps=_STEPS, hooks=[stop])  # rows could be mixed in it
     for row, prepared in enumerate(asked):
-        without = _in_one(patient, prepared, with_cache.replies[row])
+        without = in_one(patient, prepared, with_cache.replies[row].token_ids)
         for one, other in zip(with_cache.logits, without, strict=True):
             steps += 1
-            worst = max(worst, apart(other, one[row])) if worst == worst else worst
+            far = apart(*(unstopped(patient.backend, logits) for logits in (other, one[row])))
+            worst = max(worst, far) if worst == worst else worst
     figures = {"steps": float(steps), "distance": worst, "limit": limit}
     said = f"{steps} steps with the cache within {worst:.2g} of one pass without"
     return Finding("cache", worst <= limit, said if worst <= limit else f"{said}; limit {limit:g}", figures)
 
 
-def _in_one(patient: Patient, asked: Prepared, reply: Reply) -> list[torch.Tensor]:
-    """[vocabulary] for each step of an answer; the answer is causal, hence of type 1."""
+def in_one(
+    patient: Patient, asked: Prepared, answer: Sequence[int], *, stopping: bool = False
+) -> list[torch.Tensor]:
+    """[vocabulary] for each step of an answer, its prompt and all but its last token given; the answer is
+    causal, hence of type 1. `stopping`: stop tokens are as likely as the model says."""
     backend = patient.backend
     inputs: Any = asked.inputs
-    answer = torch.tensor(reply.token_ids[:-1], dtype=inputs.ids.dtype)
-    longer: Any = with_ids(asked, torch.cat([inputs.ids, answer])).inputs
-    types = torch.cat([inputs.types, torch.ones_like(answer)])
-    rows = backend._collate([type(longer)(longer.ids, types, longer.pixels)])
+    given = torch.tensor(answer[:-1], dtype=inputs.ids.dtype)
+    longer: Any = with_ids(asked, torch.cat([inputs.ids, given])).inputs
+    types = torch.cat([inputs.types, torch.ones_like(given)])
+    rows = backend._collate([replace(longer, types=types)])
     module, hook = never_stopping(backend)
-    handle = module.register_forward_hook(hook)
+    handle = None if stopping else module.register_forward_hook(hook)
     try:
         with torch.inference_mode():
             logits = patient.model(**rows, use_cache=False).logits[0].float().cpu()
     finally:
-        handle.remove()
+        if handle is not None:
+            handle.remove()
     return [logits[place] for place in range(len(inputs.ids) - 1, len(longer.ids))]
 
 

@@ -69,8 +69,19 @@ def _twins(hidden: torch.Tensor, row: int, places: slice) -> float:
 
 def _pads(seen: Seen) -> list[int]:
     """Places of padding before each row, by the mask that reached the model; wherever they belong."""
-    mask = seen.inputs[0].get("attention_mask")
+    mask = _there(seen.inputs[0].get("attention_mask"), seen.hidden[0].shape[1])
     return [0] * len(seen.hidden[0]) if mask is None else [int(one) for one in mask.argmax(1)]
+
+
+def _there(mask: Any, length: int) -> torch.Tensor | None:
+    """[rows, length]: 1 where a token is, 0 where there is padding. For a static cache transformers makes the
+    mask of scores beforehand, [rows, 1, queries, keys]: padding is what no query sees."""
+    if not isinstance(mask, torch.Tensor):
+        return None
+    if mask.ndim == 4:
+        seen = mask if mask.dtype == torch.bool else mask == 0
+        mask = seen[:, 0, :, :length].any(dim=1)
+    return mask.long()
 
 
 def _parts(patient: Patient, prepared: Prepared, pads: int) -> Iterator[tuple[str, slice, bool]]:
@@ -154,7 +165,8 @@ def _other_padding(patient: Patient, token: int) -> Iterator[None]:
     """Another token stands wherever the mask says that nothing does."""
 
     def change(_module: object, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
+        ids = kwargs.get("input_ids")
+        mask = None if ids is None else _there(kwargs.get("attention_mask"), ids.shape[1])
         if ids is None or mask is None or ids.shape != mask.shape:
             return args, kwargs
         return args, {**kwargs, "input_ids": ids.masked_fill(mask == 0, token)}

@@ -268,4 +268,4 @@ def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
 def _with_pixels(prepared: Prepared, other: Prepared) -> Prepared:
     inputs: Any = prepared.inputs
     theirs: Any = other.inputs
-    return replace(prepared, inputs=replace(inputs, pixels=theirs.pixels))
+    return replace(prepared, inputs=replace(inputs, pictures=theirs.pictures))

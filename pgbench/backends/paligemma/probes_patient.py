@@ -161,6 +161,13 @@ def never_stopping(backend: PaliGemma) -> Hook:
     return backend._loaded.model.lm_head, down
 
 
+def unstopped(backend: PaliGemma, logits: torch.Tensor) -> torch.Tensor:
+    """Without what `never_stopping` put down, whose spread is larger than any fault. [..., vocabulary]"""
+    kept = torch.ones(logits.shape[-1], dtype=torch.bool)
+    kept[list(backend._stop)] = False
+    return logits[..., kept]
+
+
 def question(patient: Patient, seed: int, words: int = 0, new: int = NEW_TOKENS) -> Prepared:
     """A made-up picture and a question about it; so many words instead where some are asked for."""
     drawn = random.Random(seed)
