@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from pgbench.backends import Backend, Engine
 from pgbench.errors import SampleError, UsageError, task_code
+from pgbench.fitting import Fitting
 from pgbench.records import SampleLine
 from pgbench.reuse import Given
 from pgbench.tally import Tally
@@ -29,17 +30,21 @@ class Cell:
     reuse: bool = True  # take over what other cells were answered, where the engine allows it
 
 
-def prepare(cell: Cell, backend: Backend, sample: Sample) -> Prepared | tuple[Request, str]:
-    """A prepared request, or the request with the reason why it cannot be one."""
+def prepare(
+    cell: Cell, backend: Backend, sample: Sample, alone: bool = False
+) -> Prepared | tuple[Request, str]:
+    """A prepared request, or the request with the reason why it cannot be one; `alone`: see `Request`."""
     spec, task = cell.spec, cell.task
+    shown = not getattr(backend, "opens_images", True)  # the oracle: a model never sees it, and it takes time
     with task_code(f"task {task.name}, sample {sample.id}"):
         request = Request(
             sample_id=sample.id,
             images=sample.images,
             prompt=prefix(spec, task, sample),
             max_new_tokens=spec.max_new_tokens,
-            gold=task.gold(sample) if sample.target is not None else None,
+            gold=task.gold(sample) if shown and sample.target is not None else None,
             pixels=task.pixels,
+            alone=alone,
         )
         if spec.mode == "likelihood":
             request = _with_continuations(request, cell, sample)
@@ -78,6 +83,7 @@ class Ready:
     samples: Sequence[Sample]
     prepared: Sequence[Prepared | tuple[Request, str]]
     given: Sequence[Given | None]
+    before: int = 0  # samples of the run that stand before this batch
 
     @property
     def asked(self) -> list[Prepared]:
@@ -97,23 +103,17 @@ def ask(cell: Cell, backend: Backend, asked: Sequence[Prepared]) -> Sequence[Rep
     return backend.generate(asked)
 
 
-def warm_up(cell: Cell, backend: Backend, asked: Sequence[Prepared]) -> float:
-    """Answer the first batch once for nothing: kernels are chosen and buffers allocated at first use."""
+def warm_up(fitting: Fitting, asked: Sequence[Prepared]) -> float:
+    """Answer the first batch once for nothing: kernels are chosen and buffers allocated at first use, and
+    what does not fit into memory is found out."""
     before = time.perf_counter()
-    if asked:
-        ask(cell, backend, asked)
+    fitting.ask(asked)
     return time.perf_counter() - before
 
 
-def answer(cell: Cell, backend: Backend, batch: Ready, before: float) -> list[SampleLine]:
-    """The lines of one batch, failed samples among them."""
-    asked = batch.asked
-    replies = ask(cell, backend, asked) if asked else []
-    if len(replies) != len(asked):
-        raise UsageError(
-            f"the backend gave {len(replies)} replies to {len(asked)} requests; it has to be mended"
-        )
-    answers = _merged(replies, batch.given)
+def answer(cell: Cell, fitting: Fitting, batch: Ready, before: float) -> list[SampleLine]:
+    """The lines of one batch, failed samples among them. `before`: the instant from which it is timed."""
+    answers = _merged(fitting.ask(batch.asked), batch.given)
     pairs = [
         (item, next(answers) if isinstance(item, Prepared) else _Answer(Reply("", error=item[1])))
         for item in batch.prepared
@@ -123,7 +123,7 @@ def answer(cell: Cell, backend: Backend, batch: Ready, before: float) -> list[Sa
         _line(cell, batch, sample, item, answer, seconds)
         for sample, (item, answer) in zip(batch.samples, pairs, strict=True)
     ]
-    linted = max(0, LINTED - batch.number * cell.spec.batch)
+    linted = max(0, LINTED - batch.before)
     return [*map(_with_ids, lines[:linted], batch.prepared), *lines[linted:]]
 
 
@@ -140,14 +140,16 @@ class _Answer:
     reply: Reply
     tokens: int = 0
     run: str = ""  # key of the run that generated it; "": this one
+    halved: int = 0  # see SampleLine
 
 
-def _merged(replies: Sequence[Reply], given: Sequence[Given | None]) -> Iterator[_Answer]:
+def _merged(replies: Sequence[tuple[Reply, int]], given: Sequence[Given | None]) -> Iterator[_Answer]:
     generated = iter(replies)
     for known in given:
         if known is None:
-            reply = next(generated)
-            yield _Answer(reply, len(reply.token_ids))
+            reply, together = next(generated)
+            halved = together if together < len(replies) else 0
+            yield _Answer(reply, len(reply.token_ids), halved=halved)
         else:
             taken = Reply(known.output, n_prompt=known.n_prompt, likelihoods=known.likelihoods)
             yield _Answer(taken, known.tokens, known.run)
@@ -183,4 +185,5 @@ def _line(
         groups=sample.groups,
         reused=answer.run,
         likelihoods=reply.likelihoods,
+        halved=answer.halved,
     )

@@ -21,6 +21,9 @@ ProtocolName: TypeAlias = Literal["hf", "paper"]
 ChatAttention: TypeAlias = Literal["full", "causal"]
 AdapterMode: TypeAlias = Literal["merge", "attach"]
 AdapterOrder: TypeAlias = Literal["before", "after"]
+# Of the text model. grouped is pgbench's own, the others are transformers'.
+Attention: TypeAlias = Literal["eager", "sdpa", "grouped", "flex_attention"]
+CacheKind: TypeAlias = Literal["dynamic", "static"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ class Checkpoint:
     adapter_revision: str | None = None  # hub commit, or sha256 of its config and weights
     adapter_mode: AdapterMode | None = None
     adapter_order: AdapterOrder | None = None  # before or after quantization; None: nothing is quantized
+    attention: Attention | None = None  # as asked; None: the first that agrees, which the stack names
+    cache: CacheKind | None = None  # as asked; None: dynamic
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,5 +81,7 @@ class ModelRequest:
     adapter_order: AdapterOrder | None = None  # None: before for merge, after for attach
     device: str = "auto"
     max_memory: str | None = None  # of --device auto-map: "0=20GiB,cpu=60GiB"
-    threads: int | None = None
+    threads: int | None = None  # None: as measured at load
+    attention: Attention | None = None  # None: the first that agrees
+    cache: CacheKind | None = None  # None: dynamic
     predictions: str | None = None  # for the replay backend

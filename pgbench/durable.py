@@ -31,6 +31,17 @@ def require_outside_runs(path: Path, flag: str = "--out") -> None:
         raise UsageError(f"{inside[0]} is a run's folder, which nobody edits; give {flag} another place")
 
 
+def require_place(folder: Path) -> None:
+    """Create a folder. Raises StoreError where nothing could be kept in it: better before hours of work than
+    after them."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot create {folder}: {error.strerror}; name another --out") from error
+    if not os.access(folder, os.W_OK):
+        raise StoreError(f"cannot write in {folder}; name another --out")
+
+
 def read_json(path: Path) -> Any:
     """A JSON document. Raises StoreError."""
     try:

@@ -4,6 +4,7 @@
     ├── UsageError              a wrong name, flag or value
     ├── DataError               annotations or a data folder that cannot be used
     ├── CheckpointError         a checkpoint that cannot be found, read or run as asked
+    │   └── OutOfMemory         a batch that does not fit into memory; a smaller one may
     ├── HubError                the hub refused, or is out of reach
     ├── ResumeError             a run folder that belongs to another spec, stack or data
     ├── SampleError             one sample cannot be run; it is recorded as failed, the run goes on
@@ -19,7 +20,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from types import TracebackType
 
 OK, REGRESSED, USAGE, INCOMPLETE = 0, 1, 2, 3  # the exit codes of every command
 
@@ -40,6 +42,11 @@ class DataError(PgbenchError):
 
 class CheckpointError(PgbenchError):
     """A checkpoint that cannot be found, read or run as asked."""
+
+
+class OutOfMemory(CheckpointError):
+    """A batch that does not fit into the device's memory. A backend raises it from `generate` and `score`
+    and is as usable as before: the batch is halved and asked again."""
 
 
 class HubError(PgbenchError):
@@ -89,15 +96,24 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return " or ".join(difflib.get_close_matches(name.lower(), list(choices), n=3, cutoff=0.6))
 
 
-@contextlib.contextmanager
-def task_code(where: str) -> Iterator[None]:
+def task_code(where: str) -> contextlib.AbstractContextManager[None]:
     """Around code that a task's author wrote: whatever it raises is theirs to mend, said in one line."""
-    try:
-        yield
-    except PgbenchError:
-        raise
-    except Exception as error:
-        raise UsageError(f"{where}: {told(error)}; it has to be mended") from error
+    return _TaskCode(where)
+
+
+class _TaskCode(contextlib.AbstractContextManager[None]):
+    """Entered several times for each sample: a generator would take four times as long."""
+
+    __slots__ = ("_where",)
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, PgbenchError):
+            raise UsageError(f"{self._where}: {told(error)}; it has to be mended") from error
 
 
 def told(error: BaseException) -> str:

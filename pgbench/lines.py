@@ -19,7 +19,7 @@ from pgbench.records import SampleLine
 from pgbench.types import Continuation, Likelihoods
 
 _FIELDS = tuple(field.name for field in fields(SampleLine))
-_OF_ANSWERS = tuple(name for name in _FIELDS if name != "likelihoods")
+_OF_ANSWERS = tuple(name for name in _FIELDS if name not in ("likelihoods", "halved"))
 _REQUIRED = {field.name for field in fields(SampleLine) if field.default is field.default_factory is MISSING}
 _VALUES = attrgetter(*_FIELDS)
 _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))  # as `encode` writes
@@ -30,6 +30,8 @@ def dump(line: SampleLine) -> bytes:
     values = dict(zip(_FIELDS, _VALUES(line), strict=True))
     if not line.likelihoods:  # lines of answers stay what they were
         del values["likelihoods"]
+    if not line.halved:
+        del values["halved"]
     try:
         return _COMPACT.encode(values).encode() + b"\n"
     except ValueError:  # a lone surrogate, which `encode` escapes, or nan
@@ -89,4 +91,6 @@ def _sound(values: dict[str, Any]) -> bool:
     for number in numbers:
         if type(number) is not float and type(number) is not int:
             return False
+    if type(values.get("halved", 0)) is not int:
+        return False
     return type(values["batch"]) is int and type(values["output"]) is type(values["id"]) is str

@@ -1,16 +1,17 @@
-"""Which samples run, in which order and in which batches: a pure function of the spec and the samples.
+"""Which samples run, and which parts of a run are whose: a pure function of the spec and the samples.
 
-Clusters (images, pairs) are put in one fixed shuffled order, so that a limited run is a prefix of a
-longer one and never cuts a cluster; inside a cluster samples keep their published order.
+Clusters (images, pairs) are put in one fixed shuffled order, so that a limited run takes a prefix of what a
+longer one takes and never cuts a cluster; inside a cluster samples keep their published order. In which order
+the chosen ones are asked, and in which batches, batching.py says.
 """
 
 from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pgbench.types import Sample, cluster_of
 
@@ -40,20 +41,28 @@ WHOLE = Shard()
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The samples of a run, in order, and what a single look at them told: 16 bytes a sample are kept."""
+    """The samples of a run, in order, and what a single look at them told: 20 bytes a sample are kept."""
 
     positions: array[int]
     ids: array[int]  # hash() of each id, which differs between processes
     unscored: int  # samples that were published without references
+    clusters: array[int] = field(default_factory=lambda: array("q"))  # where in `positions` each one begins
+    widths: array[int] = field(default_factory=lambda: array("i"))  # of each sample; none was measured: empty
 
 
-def order(samples: Iterable[Sample], *, seed: int, limit: int | None) -> array[int]:
+def order(samples: Sequence[Sample], *, seed: int, limit: int | None) -> array[int]:
     """Positions of the samples to run, in order (see `select`)."""
     return select(samples, seed=seed, limit=limit).positions
 
 
-def select(samples: Iterable[Sample], *, seed: int, limit: int | None) -> Selection:
-    """The samples to run.
+def select(
+    samples: Sequence[Sample],
+    *,
+    seed: int,
+    limit: int | None,
+    measure: Callable[[Sample], int] | None = None,
+) -> Selection:
+    """The samples to run, with what `measure` says of each.
 
     A limit takes whole clusters while they fit, and always the first one: the result holds at most
     `limit` samples unless that first cluster alone is larger. Runs with a smaller limit nest in runs
@@ -61,26 +70,38 @@ def select(samples: Iterable[Sample], *, seed: int, limit: int | None) -> Select
     """
     import numpy as np
 
-    seen = _Survey(samples, seed)
+    seen = _Survey(samples, seed, measure if limit is None else None)
     starts = np.frombuffer(seen.starts, dtype=np.int64)
     sizes = np.diff(starts, append=len(seen.ids))
     ranks = np.frombuffer(seen.ranks, dtype=">u8").reshape(-1, 4)
     sequence = _sorted(ranks)
     if limit is not None:
         sequence = sequence[: _fitting(ranks[sequence], sizes[sequence], limit)]
-    starts, sizes = starts[sequence], sizes[sequence]
+    starts, sizes, ranks = starts[sequence], sizes[sequence], ranks[sequence]
     ends = np.cumsum(sizes)
     positions = (np.repeat(starts - (ends - sizes), sizes) + np.arange(sizes.sum())).astype(np.int64)
-    ids = np.frombuffer(seen.ids, dtype=np.int64)[positions]
-    unscored = int(np.frombuffer(seen.unscored, dtype=np.uint8)[positions].sum())
-    return Selection(array("q", positions.tobytes()), array("q", ids.tobytes()), unscored)
+    widths = array(
+        "i", np.frombuffer(seen.widths, dtype=np.intc)[positions].tobytes() if seen.widths else b""
+    )
+    if measure is not None and limit is not None and isinstance(samples, Sequence):
+        widths = array("i", [measure(samples[position]) for position in positions.tolist()])
+    first = np.append([True] * bool(len(ranks)), (ranks[1:] != ranks[:-1]).any(axis=1))  # of its cluster
+    return Selection(
+        array("q", positions.tobytes()),
+        array("q", np.frombuffer(seen.ids, dtype=np.int64)[positions].tobytes()),
+        int(np.frombuffer(seen.unscored, dtype=np.uint8)[positions].sum()),
+        array("q", (ends - sizes)[first.astype(bool)].astype(np.int64).tobytes()),
+        widths,
+    )
 
 
 class _Survey:
     """What is read off the samples as published; of each stretch of one cluster, its start and its rank."""
 
-    def __init__(self, samples: Iterable[Sample], seed: int) -> None:
-        self.ids, self.unscored = array("q"), bytearray()
+    def __init__(
+        self, samples: Iterable[Sample], seed: int, measure: Callable[[Sample], int] | None = None
+    ) -> None:
+        self.ids, self.unscored, self.widths = array("q"), bytearray(), array("i")
         self.starts, self.ranks = array("q"), bytearray()  # 32 bytes each
         last = None
         for sample in samples:
@@ -91,6 +112,8 @@ class _Survey:
                 last = name
             self.ids.append(hash(sample.id))
             self.unscored.append(sample.target is None)
+            if measure is not None:
+                self.widths.append(measure(sample))
 
 
 def _sorted(ranks: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -116,33 +139,6 @@ def _fitting(ranks: NDArray[np.uint64], sizes: NDArray[np.int64], limit: int) ->
     ends = np.flatnonzero(last) + 1
     fit = int((np.cumsum(sizes)[ends - 1] <= limit).sum())
     return int(ends[max(fit, 1) - 1]) if len(ends) else 0
-
-
-class Batches(Sequence[Sequence[int]]):
-    """Consecutive batches of positions, cut when they are asked for; the last one may be shorter."""
-
-    __slots__ = ("_positions", "_size", "_starts")
-
-    def __init__(self, positions: Sequence[int], size: int, starts: range) -> None:
-        self._positions, self._size, self._starts = positions, size, starts
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    @overload
-    def __getitem__(self, index: int) -> Sequence[int]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Batches: ...
-    def __getitem__(self, index: int | slice) -> Sequence[int] | Batches:
-        if isinstance(index, slice):
-            return Batches(self._positions, self._size, self._starts[index])
-        start = self._starts[index]
-        return self._positions[start : start + self._size]
-
-
-def batches(positions: Sequence[int], size: int) -> Batches:
-    """Consecutive batches of `size`; the last one may be shorter."""
-    return Batches(positions, size, range(0, len(positions), size))
 
 
 def _rank(seed: int, cluster: str) -> bytes:

@@ -92,6 +92,9 @@ class Stack:
     adapter: Adaptation | None = None
     placement: Mapping[str, str] = field(default_factory=dict)  # module -> where, of --device auto-map
     doctor: Verdict | None = None  # of `pgbench doctor` on this checkpoint and stack, where it was asked
+    tried: Mapping[str, str] = field(
+        default_factory=dict
+    )  # threads, attention, cache -> of what, with figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ class Cost:
     nonfinite: int  # samples with a logit that was nan or inf
     reused: int = 0  # answers taken over from other cells; they are in no speed figure
     shared_load: bool = False  # an earlier cell of the same process loaded: `load_seconds` are of that load
+    halved: int = 0  # batches that did not fit into memory and were answered in parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +235,7 @@ class SampleLine:
     reused: str = ""  # key of the run whose answer this is; "": it was generated here
     prompt_ids: str = ""  # the prompt's tokens, "256*9 2 7" for 256 times 9, then 2 and 7; of the first alone
     likelihoods: Likelihoods = ()  # in mode likelihood: what was scored; `output` is then the likeliest text
+    halved: int = 0  # samples asked together, where memory was not enough for the batch; 0: it was enough
 
     def answer(self, mode: Mode) -> str | Likelihoods | None:
         """What metrics judge; None for a failed sample."""
@@ -243,9 +248,9 @@ def essence(record: RunRecord, lines: Iterable[SampleLine]) -> dict[str, object]
     """What "the same record" means: samples, answers, statistics, scores, groups and failures.
 
     Time, cost and host are left out, and so are request keys, which name the stack, where an answer was first
-    given, and the first prompts' tokens, which early records lack.
+    given, the first prompts' tokens, which early records lack, and whether memory was enough.
     """
-    moving = {"seconds", "request_key", "reused", "prompt_ids"}
+    moving = {"seconds", "request_key", "reused", "prompt_ids", "halved"}
     moving |= {"likelihoods"} if record.spec.mode == "generate" else set()
     names = [field.name for field in fields(SampleLine) if field.name not in moving]
     return {

@@ -186,7 +186,8 @@ def _batch(file: IO[bytes]) -> list[SampleLine] | None:
         if line.batch != lines[0].batch or line.batch_size != lines[0].batch_size:
             break
         if len(lines) == line.batch_size:
-            return [one for one in lines if one.request_key]
+            halved = any(one.halved for one in lines)  # memory was not enough: no answer of the whole batch
+            return None if halved else [one for one in lines if one.request_key]
     return None
 
 

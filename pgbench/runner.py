@@ -8,25 +8,23 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pgbench import reuse, store
+from pgbench.answering import Answering
 from pgbench.backends import Backend
-from pgbench.batch import Cell, Ready, answer, askable, prepare, warm_up
+from pgbench.batch import Cell
+from pgbench.batching import Planned, choose, planned
 from pgbench.concluding import conclude, data_of, now, require_same, require_same_judges
 from pgbench.errors import PgbenchError, ResumeError, RunStopped
 from pgbench.keys import image_key
-from pgbench.plan import WHOLE, Shard, batches, select
-from pgbench.records import Data, RunRecord, SampleLine, Session, Stack
+from pgbench.plan import WHOLE, Shard
+from pgbench.records import Data, RunRecord, Session, Stack
 from pgbench.samples import Answers, Samples
-from pgbench.types import Prepared, Request, Sample
-from pgbench.witness import Witness
+from pgbench.types import Sample
 
 REHASHED = 50  # finished images looked at again before a run is resumed
-_WORKERS = 4  # threads that read and decode images
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +55,13 @@ class Plan:
     """What a cell comes down to: its folder, its batches of positions, and its data."""
 
     folder: Path
-    planned: Sequence[Sequence[int]]
+    batches: Planned
     data: Data
-    ids: Sequence[Sequence[int]]  # hash() of the ids of each batch
+
+    @property
+    def planned(self) -> Sequence[Sequence[int]]:
+        """The positions of each batch."""
+        return self.batches.positions
 
     @property
     def sizes(self) -> list[int]:
@@ -67,11 +69,10 @@ class Plan:
 
 
 def plan_of(cell: Cell, runs: Path) -> Plan:
-    """Raises DataError for data that cannot be run."""
-    chosen = select(cell.dataset.samples, seed=cell.spec.seed, limit=cell.spec.limit)
+    """Raises DataError for data that cannot be run, UsageError where the spec cannot be planned."""
+    chosen = choose(cell.spec, cell.task, cell.dataset.samples)
     data = data_of(cell, chosen)
-    planned = batches(chosen.positions, cell.spec.batch)
-    return Plan(store.folder_of(runs, cell.spec), planned, data, batches(chosen.ids, cell.spec.batch))
+    return Plan(store.folder_of(runs, cell.spec), planned(cell.spec, chosen), data)
 
 
 def run(cell: Cell, runs: Path, progress: Progress = lambda done, total: None) -> Outcome:
@@ -127,7 +128,9 @@ def opened(cell: Cell, plan: Plan, shard: Shard) -> Iterator[tuple[Samples, str]
         started = store.begin(plan.folder, cell.spec, plan.data, now())
         try:
             for batch, ids in samples.recover():
-                if list(map(hash, ids)) != list(plan.ids[batch]):  # equal for certain once it is concluded
+                if list(map(hash, ids)) != list(
+                    plan.batches.ids[batch]
+                ):  # equal for certain once it is concluded
                     for position, name in zip(plan.planned[batch], ids, strict=True):
                         require_same(cell.dataset.samples[position], name)
             yield samples, started
@@ -150,25 +153,25 @@ def _fill(cell: Cell, plan: Plan, samples: Samples, shard: Shard, progress: Prog
             require_same_judges(cell, plan.folder)
         return
     cell.engine.imports()
-    kept = cell.engine.kept()
+    kept, shared = cell.engine.kept(), cell.engine.shared()
     before = time.perf_counter()
     backend = cell.engine.load()
     load_seconds = time.perf_counter() - before if kept is None else kept
     try:
-        stack = stack_of(cell, backend)
-        store.keep_stack(plan.folder, stack)
-        session = Session(load_seconds, 0.0, backend.peak_memory(), shared_load=kept is not None)
+        stack = _kept_stack(cell, plan, backend)
+        session = Session(load_seconds, 0.0, backend.peak_memory(), shared_load=shared)
         reusable = cell.reuse and cell.engine.reusable
         known = reuse.known(cell.spec, stack, plan.folder) if reusable else reuse.Known()
-        answering = Answering(cell, backend, plan.planned, known)
+        answering = Answering(cell, backend, plan.batches, known)
         try:
-            for lines in answering.batches(pending):
-                if lines[0].batch == pending[0] or answering.warmup_seconds != session.warmup_seconds:
-                    session = replace(session, warmup_seconds=answering.warmup_seconds)
-                    store.keep_session(plan.folder, shard, _with_peak(session, backend))
-                samples.append(lines)
-                done += len(lines)
-                progress(done, total)
+            with contextlib.closing(answering.batches(pending)) as answered:
+                for lines in answered:
+                    if lines[0].batch == pending[0] or answering.warmup_seconds != session.warmup_seconds:
+                        session = replace(session, warmup_seconds=answering.warmup_seconds)
+                        store.keep_session(plan.folder, shard, _with_peak(session, backend))
+                    samples.append(lines)
+                    done += len(lines)
+                    progress(done, total)
             samples.sync()
         except (PgbenchError, OSError) as error:
             if not done:
@@ -181,6 +184,19 @@ def _fill(cell: Cell, plan: Plan, samples: Samples, shard: Shard, progress: Prog
         backend.close()
 
 
+def _kept_stack(cell: Cell, plan: Plan, backend: Backend) -> Stack:
+    """What answers, as the run's folder has it: a backend that chose by speed goes on with what was chosen
+    when the run began. Raises ResumeError for a stack that differs all the same."""
+    try:
+        store.keep_stack(plan.folder, stack_of(cell, backend))
+    except ResumeError:
+        if not callable(go_on := getattr(backend, "go_on_with", None)):
+            raise
+        go_on(store.read_stack(plan.folder))
+        store.keep_stack(plan.folder, stack_of(cell, backend))
+    return stack_of(cell, backend)
+
+
 def stack_of(cell: Cell, backend: Backend) -> Stack:
     """What answers, the task's source among it."""
     described = backend.describe()
@@ -189,50 +205,6 @@ def stack_of(cell: Cell, backend: Backend) -> Stack:
 
 def _with_peak(session: Session, backend: Backend) -> Session:
     return replace(session, peak_memory=backend.peak_memory())
-
-
-class Answering:
-    """Answers batches of a plan and writes nothing."""
-
-    def __init__(
-        self, cell: Cell, backend: Backend, planned: Sequence[Sequence[int]], known: reuse.Known | None = None
-    ) -> None:
-        """`known`: answers of other cells, which are taken over instead of generated."""
-        self._cell, self._backend, self._planned = cell, backend, planned
-        self._known = known or reuse.Known()
-        self._warm = False
-        self.warmup_seconds = 0.0  # known once a batch is generated
-
-    def batches(self, numbers: Sequence[int]) -> Iterator[list[SampleLine]]:
-        """The lines of each batch, in this order. Raises PgbenchError, OSError."""
-        cell, backend = self._cell, self._backend
-        witness = Witness(cell, self._planned)
-
-        def one(sample: Sample) -> Prepared | tuple[Request, str]:
-            return prepare(cell, backend, sample)
-
-        with _mapping(backend) as each:
-            for number in numbers:
-                asked = [cell.dataset.samples[position] for position in self._planned[number]]
-                before = time.perf_counter()
-                prepared = witness.heard(asked, list(each(one, asked)), one)
-                batch = Ready(number, asked, prepared, self._known.given(askable(prepared)))
-                if batch.asked and not self._warm:
-                    self._warm = True
-                    self.warmup_seconds = warm_up(cell, backend, batch.asked)
-                    before += self.warmup_seconds
-                yield answer(cell, backend, batch, before)
-
-
-@contextlib.contextmanager
-def _mapping(backend: Backend) -> Iterator[Callable[..., Iterator[Any]]]:
-    """`map`, in threads where the backend reads images: handing a sample over takes as long as answering
-    it where there are none to read."""
-    if not getattr(backend, "opens_images", True):
-        yield map
-        return
-    with ThreadPoolExecutor(_WORKERS) as workers:
-        yield workers.map
 
 
 def look_again(cell: Cell, plan: Plan, answers: Answers) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pgbench.batching import LONGEST_FIRST
 from pgbench.errors import UsageError, unknown
 from pgbench.types import (
     IMAGE_RULE,
@@ -43,10 +44,11 @@ def cell_name(spec: RunSpec) -> str:
     protocol = () if point.protocol == "hf" else (point.protocol,)
     reduced = () if point.pixels_from is None else (f"from{point.pixels_from}px",)
     causal = ("causal",) if point.chat_attention == "causal" else ()
+    kernels = tuple(one for one in (point.attention, point.cache) if one)
     mode = () if spec.mode == "generate" else (spec.mode,)
     scope = () if point.quant_scope == "all" else (point.quant_scope,)
     adapter = () if point.adapter is None else (file_name(point.adapter)[:40],)
-    unusual = (*scope, *adapter, *protocol, *reduced, *causal, *mode)
+    unusual = (*scope, *adapter, *protocol, *reduced, *causal, *kernels, *mode)
     return "_".join([file_name(point.id), f"{point.resolution}px", level, *unusual])
 
 
@@ -61,7 +63,8 @@ def called(name: str, how: Checkpoint | ModelRequest) -> str:
     adapter = [] if how.adapter is None else [_adapter(how)]
     scope = [] if how.quant == "none" or how.quant_scope == "all" else [f"{how.quant_scope} alone quantized"]
     causal = ["causal chat attention"] if how.chat_attention == "causal" else []
-    unusual = ", ".join([*adapter, *scope, *protocol, *reduced, *causal])
+    kernels = [f"{one} {what}" for one, what in ((how.attention, "attention"), (how.cache, "cache")) if one]
+    unusual = ", ".join([*adapter, *scope, *protocol, *reduced, *causal, *kernels])
     return f"{name} ({unusual})" if unusual else name
 
 
@@ -100,6 +103,7 @@ def _cell(
         batch=sweep.batch,
         max_new_tokens=task.max_new_tokens,
         images=PAPER_RULE if checkpoint.protocol == "paper" else IMAGE_RULE,
+        batching=LONGEST_FIRST,
     )
 
 

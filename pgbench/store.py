@@ -16,7 +16,7 @@ import contextlib
 import functools
 import json
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -37,6 +37,15 @@ T = TypeVar("T")
 def folder_of(runs: Path, spec: RunSpec) -> Path:
     """Where a spec's run lives below `runs`."""
     return runs / file_name(spec.task) / f"{cell_name(spec)}-{spec.key[:8]}"
+
+
+def of_before(runs: Path, spec: RunSpec) -> Path | None:
+    """The folder of the same cell as it was run before batches were made by a rule; None where there is none.
+
+    It keeps its key, its answers and its batches: nothing is mixed with them.
+    """
+    folder = folder_of(runs, replace(spec, batching=None))
+    return folder if spec.batching is not None and exists(folder / "spec.json") else None
 
 
 def plain(record: Any) -> Any:
@@ -101,7 +110,7 @@ def require_same_stack(folder: Path, other: Path) -> None:
         paths = folder / f"{name}.json", other / f"{name}.json"
         if name == "stack" and not all(map(exists, paths)):
             continue  # a shard without a batch of its own, or one that was stopped while it loaded
-        one, two = map(read_json, paths)
+        one, two = (_answers(read_json(path)) for path in paths)
         if name == "spec":
             one, two = ({part: document[part] for part in ("spec", "data")} for document in (one, two))
         if found := list(differences(one, two, name)):
@@ -138,7 +147,14 @@ def keep_stack(folder: Path, stack: Stack) -> None:
     if not exists(path):
         _require_no_answers(folder, path.name)
         write_new_json(path, plain(stack))
-    _refuse(folder, {"stack": read_json(path)}, {"stack": plain(stack)}, ("stack",))
+    _refuse(folder, {"stack": _answers(read_json(path))}, {"stack": _answers(plain(stack))}, ("stack",))
+
+
+def _answers(stack: Any) -> Any:
+    """Without the figures by which kernels were chosen: no two sessions have the same."""
+    if not isinstance(stack, dict):
+        return stack
+    return {name: value for name, value in stack.items() if name != "tried"}
 
 
 def read_stack(folder: Path) -> Stack:

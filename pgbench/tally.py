@@ -34,6 +34,7 @@ class Tally:
         self._batches = _Batches()
         self._reused = 0
         self._nonfinite = 0
+        self._halved: set[int] = set()  # batches
         self.failures: list[Failure] = []
 
     @staticmethod
@@ -56,6 +57,8 @@ class Tally:
         self._batches.add(line)
         self._reused += bool(line.reused)
         self._nonfinite += not line.finite
+        if line.halved:
+            self._halved.add(line.batch)
         if sample.target is None:
             return
         cluster = self._clusters.number(cluster_of(sample))
@@ -113,6 +116,7 @@ class Tally:
             batch_seconds_p95=_quantile(timed, 0.95),
             nonfinite=self._nonfinite,
             reused=self._reused,
+            halved=len(self._halved),
         )
 
     def _score(self, metric: Metric, group: tuple[str, str]) -> Score:

@@ -14,6 +14,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pgbench.checkpoints import AdapterMode as AdapterMode
 from pgbench.checkpoints import AdapterOrder as AdapterOrder
+from pgbench.checkpoints import Attention as Attention
+from pgbench.checkpoints import CacheKind as CacheKind
 from pgbench.checkpoints import ChatAttention as ChatAttention
 from pgbench.checkpoints import Checkpoint as Checkpoint
 from pgbench.checkpoints import Dtype as Dtype
@@ -164,8 +166,10 @@ class DataSource:
     revision: str | None = None
 
 
-_LATER = ("metric", "official_seed")  # fields that the first records lack: left out of keys while None
-_LATER_OF_CHECKPOINT = ("chat_attention", "adapter_revision", "adapter_mode", "adapter_order")  # likewise
+_LATER = ("metric", "official_seed", "batching")  # what the first records lack: left out of keys while None
+_LATER_OF_CHECKPOINT = (  # likewise
+    *("chat_attention", "adapter_revision", "adapter_mode", "adapter_order", "attention", "cache"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +190,7 @@ class RunSpec:
     images: str = IMAGE_RULE
     metric: str | None = None  # the one metric asked for; None: all of the task
     official_seed: int | None = None  # the official script's own draw is scored as well, with this seed
+    batching: str | None = None  # the rule by which batches are made (batching.py); None: as at first
 
     @property
     def key(self) -> str:
@@ -211,6 +216,7 @@ class Request:
     gold: str | None = None  # for the oracle alone; no model ever sees it
     continuations: tuple[str, ...] | None = None  # to be scored behind the prompt; None: it is to be answered
     pixels: Pixels | None = None  # of the task, for the paper protocol
+    alone: bool = False  # its cluster goes on in another batch: its images are encoded by themselves, in all
 
 
 @dataclass(frozen=True, slots=True)

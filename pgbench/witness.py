@@ -26,9 +26,9 @@ class Witness:
         self._seen: Sample | None = None
 
     def heard(
-        self, asked: Sequence[Sample], prepared: Sequence[Attempt], prepare: Callable[[Sample], Attempt]
+        self, asked: Sequence[Sample], prepared: Sequence[Attempt], prepare: Callable[[int], Attempt]
     ) -> Sequence[Attempt]:
-        """A batch as it was prepared; what can be read at a second look is prepared again.
+        """A batch as it was prepared; what can be read at a second look is prepared again, by its number.
 
         Raises DataError where pictures cannot be read any more, whatever the sample.
         """
@@ -42,7 +42,7 @@ class Witness:
             self._require_another(read)
         self._seen = read[-1] if read else self._seen
         again = {number for number, reason in looked.items() if reason is None}
-        return [prepare(asked[number]) if number in again else item for number, item in enumerate(prepared)]
+        return [prepare(number) if number in again else item for number, item in enumerate(prepared)]
 
     def _can_be_there(self, sample: Sample) -> bool:
         return bool(sample.images) and sample.id not in self._missing

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgbench import plan
-from pgbench.plan import batches, order, select
+from pgbench.batching import batches
+from pgbench.plan import order, select
 from pgbench.types import Sample, cluster_of
 
 # Clusters of unequal size, interleaved as a benchmark may publish them; "": a sample by itself.

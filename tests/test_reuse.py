@@ -182,6 +182,9 @@ HARMLESS: Mapping[str, Callable[[Setting], Setting]] = {
     "checkpoint.id": point(id="a-copy"),
     "checkpoint.profile": point(profile=Profile("pt", "paligemma2")),
     "checkpoint.demo": point(demo=True),
+    "checkpoint.attention": point(attention="eager"),  # asked for, and used anyway: the stack says what is
+    "checkpoint.cache": point(cache="dynamic"),
+    "stack.tried": stack(tried={"attention": "grouped of eager 2 ms, grouped 1 ms"}),
     "stack.weight_bytes": stack(weight_bytes=8),
     "stack.doctor": stack(doctor=Verdict((), 1.0)),
     **{f"stack.versions.{name}": version(name) for name in OTHERS},
@@ -686,9 +689,12 @@ def test_a_tiny_checkpoint_answers_less_and_the_same(
     essence("one", "--limit", "12")
     assert sum(asked) == 4 + 12
     reusing, document = essence("one", "--limit", "24")
-    assert sum(asked) == 4 + 12
-    assert document["record"]["cost"]["reused"] == 12
-    assert "12 answers reused from other cells (in no speed figure)" in document["notes"]
+    reused = document["record"]["cost"]["reused"]
+    # the longest of 24 are asked first: below float32 only a batch that is the same by chance is taken over
+    assert (reused == 12) if dtype == "float32" else (reused < 12 and reused % 4 == 0)
+    assert sum(asked[1:]) == 24 - reused  # the first one warms up
+    if reused:
+        assert f"{reused} answers reused from other cells (in no speed figure)" in document["notes"]
     essence("two", "--limit", "12")
     alone, document = essence("two", "--limit", "24", "--no-reuse")
     assert sum(asked) == 4 + 24

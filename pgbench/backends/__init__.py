@@ -55,8 +55,18 @@ def _not_kept() -> None:
     """Every `load` loads."""
 
 
+def _not_shared() -> bool:
+    """Nobody else has it."""
+    return False
+
+
 def _not_known() -> None:
     """The backend cannot tell, or has no model."""
+
+
+def _nowhere() -> str:
+    """The backend has no model, or cannot tell."""
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,9 @@ class Engine:
     imports: Callable[[], None] = _nothing  # what `load` would import, so that it is not timed as loading
     reusable: bool = False  # equal request keys mean equal answers, in whatever cell
     kept: Callable[[], float | None] = _not_kept  # seconds that loading took, where `load` only hands it on
+    shared: Callable[[], bool] = _not_shared  # whether it was loaded for an earlier cell
     size: Callable[[], ModelSize | None] = _not_known  # of the model, from its config alone
+    device: Callable[[], str] = _nowhere  # where `load` would put it: its kind and name; may import libraries
 
 
 # What a backend's name leads to. Where it may fetch weights, a function `peek` beside it does not.
@@ -142,6 +154,8 @@ def refuse_model(request: ModelRequest, backend: str) -> None:
         )
     if request.chat_attention is not None:
         raise UsageError(f"the {backend} backend loads no checkpoint: leave out --chat-attention")
+    if request.attention is not None or request.cache is not None:
+        raise UsageError(f"the {backend} backend loads no checkpoint: leave out --attention and --cache")
     others = (request.kind, request.tuned_on, request.resolution, request.max_memory)
     adapter = (request.adapter, request.adapter_mode, request.adapter_order)
     if any((*others, *adapter)) or request.quant_scope != "all":

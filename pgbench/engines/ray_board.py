@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from pgbench.batch import Cell
 from pgbench.engines import ray_cell, wire
 from pgbench.engines.ray_cell import RemoteCell, Unit
-from pgbench.errors import PgbenchError, RunLocked, told
+from pgbench.errors import PgbenchError, RunLocked, UsageError, told
 from pgbench.recipe.asked import AskedCell
 from pgbench.records import RunRecord
 from pgbench.runner import Outcome
+from pgbench.sweeping import sizes, sizing
 from pgbench.sweeping.loans import Loans
 from pgbench.sweeping.opening import EngineOf, open_cell
 from pgbench.sweeping.work import State, Told, Watch, judged
@@ -39,7 +41,7 @@ class Open:
 
     @property
     def job(self) -> bytes:
-        return wire.dump(wire.Job("", self.asked))
+        return wire.dump(wire.Job("", self.asked, self.remote.stack))
 
 
 class Board:
@@ -94,6 +96,9 @@ class Board:
         asked = self._cells[number].asked
         # a GPU that only other machines have is no reason to refuse the cell here
         cell, _ = open_cell(replace(asked, model=replace(asked.model, device="auto")), self._loans.engine)
+        if asked.batch == "auto":
+            cell = _with_stored_size(cell, self._out)
+            asked = replace(asked, batch=cell.spec.batch)
         self._set(number, seen(self._cells[number], cell, self._out))
         found = ray_cell.begin(cell, self._out)
         if isinstance(found, RunRecord):
@@ -159,3 +164,14 @@ class Board:
     def _set(self, number: int, now: Told) -> None:
         self._cells[number] = now
         self._tell(self._cells)
+
+
+def _with_stored_size(cell: Cell, out: Path) -> Cell:
+    """No worker may begin before the size is known, which is in the run's key. Raises UsageError."""
+    known = sizes.foreseen(cell, out) if cell.engine.size() else sizing.DEFAULT
+    if known is None:
+        raise UsageError(
+            "--batch-size auto: no size is stored for this cell, and --engine ray loads nothing here; let "
+            "pgbench sweep find it on a machine like the workers (same --out, no --engine), or name a size"
+        )
+    return sizing.with_size(cell, known)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pgbench import store
 from pgbench.batch import Cell
 from pgbench.concluding import conclude, require_same, require_same_judges
+from pgbench.durable import exists, read_json
 from pgbench.engines.ray_worker import Begun, Failed, read
 from pgbench.errors import ResumeError, RunStopped, StoreError
 from pgbench.lines import parse
 from pgbench.plan import WHOLE
-from pgbench.records import RunRecord, SampleLine, Session
+from pgbench.records import RunRecord, SampleLine, Session, Stack
 from pgbench.runner import Plan, finished, look_again, opened, plan_of
 from pgbench.samples import Samples
 
@@ -54,6 +56,10 @@ def begin(cell: Cell, out: Path) -> RemoteCell | RunRecord:
         return RemoteCell(cell, plan, samples, started, held.pop_all())
 
 
+class OtherKernelsError(RefusedError):
+    """One that found others to be the fastest; with those of the run it could go on."""
+
+
 class RemoteCell:
     """Holds the lock of a run until `close`."""
 
@@ -70,6 +76,12 @@ class RemoteCell:
     @property
     def total(self) -> int:
         return self.plan.data.selected
+
+    @property
+    def stack(self) -> str:
+        """What began the run, as JSON; "" while nobody has. Raises StoreError."""
+        path = self.plan.folder / "stack.json"
+        return json.dumps(read_json(path)) if exists(path) else ""
 
     @property
     def left(self) -> int:
@@ -127,8 +139,15 @@ class RemoteCell:
         try:
             store.keep_stack(self.plan.folder, begun.stack)
         except ResumeError as error:
-            raise RefusedError(f"a worker has another stack: {error}") from error
+            kind = OtherKernelsError if self._chose_others(begun.stack) else RefusedError
+            raise kind(f"a worker has another stack: {error}") from error
         self._spent(begun.session)
+
+    def _chose_others(self, stack: Stack) -> bool:
+        """Whether a stack is that of the run but for what may be chosen by speed."""
+        began = store.read_stack(self.plan.folder)
+        chosen = {name: getattr(began, name) for name in ("threads", "attention", "numerics", "tried")}
+        return not list(store.differences(store.plain(began), store.plain(replace(stack, **chosen)), "stack"))
 
     def _spent(self, session: Session) -> None:
         """On disk before the answers that it is about."""

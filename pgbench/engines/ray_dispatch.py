@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from pgbench.engines import ray_cell
 from pgbench.engines.ray_board import Board, Checkpoint, Open
-from pgbench.engines.ray_cell import RETRIES, RefusedError, Unit
+from pgbench.engines.ray_cell import RETRIES, OtherKernelsError, RefusedError, Unit
 from pgbench.errors import PgbenchError, RunStopped, UsageError
 from pgbench.sweeping.stop import Stop
 from pgbench.sweeping.work import Swept
@@ -73,6 +73,7 @@ class Hired:
     since: float  # time.monotonic() of the wish for it
     is_ready: bool = False
     unit: Unit | None = None
+    told: bool = False  # the stack of the run that its unit is of
 
 
 class Dispatch:
@@ -150,6 +151,7 @@ class Dispatch:
     def _give(self, worker: int, hired: Hired) -> None:
         for one in self._board.waiting:
             if one.checkpoint == hired.checkpoint:
+                hired.told = bool(one.remote.stack)
                 hired.unit = one.remote.take(len(self._team(one)))
                 self._crew.give(worker, one.job, list(hired.unit.missing))
                 return
@@ -198,7 +200,8 @@ class Dispatch:
             if unit.cell.hear(unit, event.message):
                 self._board.heard(one)
         except RefusedError as error:
-            one.refused, one.refusal = one.refused + 1, str(error)
+            if self._hired[event.worker].told or not isinstance(error, OtherKernelsError):
+                one.refused, one.refusal = one.refused + 1, str(error)  # else another takes its place
             one.remote.give_back(unit)
             self._dismiss(event.worker)
         except PgbenchError as error:

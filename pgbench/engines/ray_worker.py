@@ -5,6 +5,7 @@ A message is a letter and plain bytes, JSON of our own: Ray moves bytes, and pic
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -13,12 +14,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
+from pgbench.answering import Answering
 from pgbench.backends import Backend
 from pgbench.engines import wire
 from pgbench.errors import PgbenchError, StoreError, told
 from pgbench.lines import dump
+from pgbench.recipe.asked import AskedCell
 from pgbench.records import Data, Session, Stack
-from pgbench.runner import Answering, plan_of, stack_of
+from pgbench.runner import plan_of, stack_of
 from pgbench.sweeping.loans import Loans
 from pgbench.sweeping.opening import EngineOf, engine_of, open_cell
 
@@ -53,7 +56,7 @@ class Worker:
         """
         os.environ |= settings
         self._loans = Loans(engine_of)
-        self._at: tuple[bytes, _Open] | None = None  # the cell asked for last
+        self._at: tuple[AskedCell, _Open] | None = None  # the cell asked for last
 
     def ready(self) -> None:
         """Returns once the process runs."""
@@ -70,16 +73,18 @@ class Worker:
     def _answer(self, job: bytes, numbers: Sequence[int]) -> Iterator[bytes]:
         at = self._opened(job)
         yield _message(b"B", at.begun)
-        for lines in at.answering.batches(numbers):
-            first, last = at.warmed_up(), lines[0].batch == numbers[-1]
-            if first or last:  # before the answers: the last ones of a cell make its record
-                yield _message(b"S", at.session())
-            yield b"L" + b"".join(map(dump, lines))
+        with contextlib.closing(at.answering.batches(numbers)) as answered:
+            for lines in answered:
+                first, last = at.warmed_up(), lines[0].batch == numbers[-1]
+                if first or last:  # before the answers: the last ones of a cell make its record
+                    yield _message(b"S", at.session())
+                yield b"L" + b"".join(map(dump, lines))
 
     def _opened(self, job: bytes) -> _Open:
-        if self._at is None or self._at[0] != job:
+        wanted = wire.parse(wire.Job, job)
+        if self._at is None or self._at[0] != wanted.asked:
             self._at = None
-            self._at = (job, _Open(wire.parse(wire.Job, job), self._loans))
+            self._at = (wanted.asked, _Open(wanted, self._loans))
         return self._at[1]
 
     def _failed(self, reason: str) -> bytes:
@@ -95,13 +100,15 @@ class _Open:
         cell, _ = open_cell(job.asked, loans.engine)
         plan = plan_of(cell, Path())
         cell.engine.imports()
-        kept = cell.engine.kept()
+        kept, shared = cell.engine.kept(), cell.engine.shared()
         before = time.perf_counter()
         self._backend: Backend = cell.engine.load()
         seconds = time.perf_counter() - before if kept is None else kept
-        session = Session(seconds, 0.0, self._backend.peak_memory(), shared_load=kept is not None)
+        session = Session(seconds, 0.0, self._backend.peak_memory(), shared_load=shared)
+        if job.stack and callable(go_on := getattr(self._backend, "go_on_with", None)):
+            go_on(read(Stack, job.stack.encode()))  # what this node finds fastest need not be what began it
         self.begun = Begun(cell.spec.key, plan.data, stack_of(cell, self._backend), session)
-        self.answering = Answering(cell, self._backend, plan.planned)
+        self.answering = Answering(cell, self._backend, plan.batches)
 
     def warmed_up(self) -> bool:
         """Whether the warm-up has been since this was asked last."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
@@ -23,6 +24,7 @@ class Job:
 
     out: str
     asked: AskedCell
+    stack: str = ""  # JSON of the Stack that began its run, where that is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,15 @@ def _checked(kind: Any, value: object, where: str) -> Any:
     if get_origin(kind) is Literal and type(value) is str and value in get_args(kind):
         return value
     if get_origin(kind) in (Union, UnionType):
-        inner = [one for one in get_args(kind) if one is not NoneType]
-        return None if value is None else _checked(inner[0], value, where)  # X | None is all there is
+        if value is None and NoneType in get_args(kind):
+            return None
+        kinds = [one for one in get_args(kind) if one is not NoneType]
+        if len(kinds) == 1:
+            return _checked(kinds[0], value, where)
+        for one in kinds:
+            with contextlib.suppress(UsageError):
+                return _checked(one, value, where)
+        raise UsageError(f"{where}: expected {' or '.join(map(str, kinds))}, got {value!r:.60}")
     if isinstance(kind, type) and type(value) is kind:
         return value
     raise UsageError(f"{where}: expected {kind}, got {value!r:.60}")

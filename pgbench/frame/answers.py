@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _TABLE = """
 folder:string key:string task:string model:string id:string cluster:string prompt:string output:string
 target:object error:string tokens:Int64 n_prompt:Int64 seconds:Float64 finite:boolean batch:Int64
-batch_size:Int64 image:string request_key:string reused:string
+batch_size:Int64 halved:Int64 image:string request_key:string reused:string
 """
 _TYPES = {name: kind for name, _, kind in (column.partition(":") for column in _TABLE.split())}
 _INT64 = 1 << 63
@@ -32,7 +32,8 @@ def load_samples(run: str | Path, *, errors: Errors = "raise") -> pandas.DataFra
 
     `key` joins the rows with those of `load`, `id` joins the answers of two checkpoints. `cluster` is the
     picture or pair that a question shares with others, `reused` the key of the run that an answer was taken
-    over from. Then come the values of each breakdown (`group.NAME`) and the statistics of each metric
+    over from, `halved` how many samples were asked together where memory was not enough for the batch, else
+    0. Then come the values of each breakdown (`group.NAME`) and the statistics of each metric
     (`accuracy.sum`), both sorted by name, none where a run lacks them. `attrs["skipped"]` as in `load`.
 
     Raises UsageError for a folder that is not there, StoreError for a file that cannot be read.
@@ -101,7 +102,7 @@ def _answers(folder: Path) -> tuple[dict[str, object], list[SampleLine]]:
 
 def _fits(line: Any) -> bool:
     """A reader of lines looks at the fields that scores come from alone."""
-    counts = (line.batch, line.batch_size, line.tokens, line.n_prompt)
+    counts = (line.batch, line.batch_size, line.halved, line.tokens, line.n_prompt)
     texts = (line.prompt, line.request_key, line.image, line.cluster, line.reused, line.error or "")
     numbers = (line.seconds, *(value for sums in line.stats.values() for value in sums.values()))
     return (

@@ -45,6 +45,8 @@ quant_scope          string   spec.checkpoint.quant_scope
 protocol             string   spec.checkpoint.protocol
 pixels_from          Int64    spec.checkpoint.pixels_from
 chat_attention       string   spec.checkpoint.chat_attention
+attention            string   spec.checkpoint.attention
+cache                string   spec.checkpoint.cache
 adapter              string   spec.checkpoint.adapter
 adapter_revision     string   spec.checkpoint.adapter_revision
 adapter_mode         string   spec.checkpoint.adapter_mode
@@ -95,6 +97,7 @@ peak_memory_bytes    Int64    cost.peak_memory.bytes
 peak_memory_before   Int64    cost.peak_memory.before
 generated            Int64    cost.generated
 reused               Int64    cost.reused
+halved               Int64    cost.halved
 batch_size           Int64    cost.batch_size
 nonfinite            Int64    cost.nonfinite
 threads              Int64    stack.threads

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from pgbench.types import DataRequest, Mode, ModelRequest
+
+BatchSize: TypeAlias = int | Literal["auto"]  # auto: found on this machine, once
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class AskedCell:
     official_seed: int | None = None
     limit: int | None = None
     seed: int = 0
-    batch: int = 8
+    batch: BatchSize = 8
     max_failures: int = 0
     reuse: bool = True  # take over answers that other cells of the same output folder were given
     replicate: str | None = None  # the recipe that this checkpoint is one training run of

@@ -201,6 +201,8 @@ class _Maker:
             device=given.get("device", "auto"),
             max_memory=given.get("max_memory"),
             threads=given.get("threads"),
+            attention=given.get("attention"),
+            cache=given.get("cache"),
             predictions=self._path(options.get("predictions")),
         )
 

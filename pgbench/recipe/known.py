@@ -14,9 +14,10 @@ from pgbench.recipe.shape import BACKEND
 from pgbench.recipe.splits import split_of
 from pgbench.types import Task
 
-OF_A_CHECKPOINT = (
-    "kind tuned_on resolution quant_scope adapter adapter_mode adapter_order max_memory".split()
-)  # options
+OF_A_CHECKPOINT = (  # options
+    *("kind", "tuned_on", "resolution", "quant_scope", "adapter", "adapter_mode", "adapter_order"),
+    *("attention", "cache", "max_memory"),
+)
 ANSWERS_BY_ITSELF = ("oracle", "replay")  # shipped backends that load no checkpoint
 
 

@@ -13,6 +13,8 @@ from pydantic_core import CoreSchema
 from pgbench.types import (
     AdapterMode,
     AdapterOrder,
+    Attention,
+    CacheKind,
     ChatAttention,
     Dtype,
     Kind,
@@ -57,10 +59,13 @@ class Options(Strict):
     adapter_order: AdapterOrder | None = Field(
         default=None, description="before | after, than the model is quantized"
     )
+    attention: Attention | None = Field(default=None, description=" | ".join(get_args(Attention)))
     backend: Text | None = Field(default=None, description="paligemma | oracle | replay | a plugin's")
-    batch_size: Positive | None = Field(
-        default=None, description="samples a batch: a whole number of 1 or more"
+    batch_size: Positive | Literal["auto"] | None = Field(
+        default=None,
+        description="samples a batch: a whole number of 1 or more, or auto, which finds it out once",
     )
+    cache: CacheKind | None = Field(default=None, description="dynamic | static")
     chat_attention: ChatAttention | None = Field(default=None, description="full | causal")
     data: Text | None = Field(default=None, description="a path, relative to the file that says it")
     data_id: Text | None = Field(default=None, description="a hub id of the data set, as text")

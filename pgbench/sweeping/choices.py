@@ -11,8 +11,11 @@ from pgbench.plan import Shard
 from pgbench.recipe.splits import split_of
 
 if TYPE_CHECKING:
+    from pgbench.recipe.asked import BatchSize
     from pgbench.submissions.read import Answers
     from pgbench.types import DataRequest, Dataset, Mode, ModelRequest, Task
+
+_DIGITS = 10  # of a batch size: more is a slip of the hand, and Python makes no int of 5,000
 
 
 def source(task: Task, asked: str | None, data: DataRequest, *, drawn: bool) -> str:
@@ -111,6 +114,15 @@ def shard(asked: str) -> Shard:
         example = f"0/{count} to {int(count) - 1}/{count}" if count.isdecimal() and int(count) else "0/4"
         raise UsageError(f"--shard {asked!r}: expected i/n, counted from 0: {example}")
     return Shard(int(index), int(count))
+
+
+def batch_size(asked: str) -> BatchSize:
+    """Raises UsageError for anything but a number of 1 or more, or auto."""
+    if asked == "auto":
+        return "auto"
+    if not (asked.isascii() and asked.isdecimal() and len(asked) <= _DIGITS and int(asked)):
+        raise UsageError(f"--batch-size {asked!r}: expected a whole number of 1 or more, or auto")
+    return int(asked)
 
 
 def one_of(kind: str, value: str, literal: object) -> str:

@@ -33,21 +33,26 @@ class Loans:
         self._seconds = 0.0
         self._loading = PeakMemory(0, "process resident")
         self._lent = False  # since a cell asked last
+        self._loaded = False  # likewise
 
     def engine(self, backend: str, model: ModelRequest) -> Engine:
         """What is asked for, opened once. Raises UsageError, CheckpointError, HubError."""
-        self._lent = False
+        self._lent = self._loaded = False
         if self._engine is None or self._asked != (backend, model):
             self.close()
             self._engine = None  # a checkpoint that does not open leaves none of another
             self._engine = self._engine_of(backend, model)
             self._asked = (backend, model)
         engine = self._engine
-        return replace(engine, load=lambda: self._lend(engine), kept=self._kept)
+        return replace(engine, load=lambda: self._lend(engine), kept=self._kept, shared=self._shared)
 
     def _kept(self) -> float | None:
         """Seconds that loading took, where `load` would only hand on what is loaded."""
         return self._seconds if self._backend is not None and self._restart is not None else None
+
+    def _shared(self) -> bool:
+        """Not where this cell itself had it loaded before, to find its batch size."""
+        return self._kept() is not None and not self._loaded
 
     def _lend(self, engine: Engine) -> Backend:
         self._lent = True
@@ -57,7 +62,7 @@ class Loans:
         self.close()
         before = time.perf_counter()
         self._backend = loaded = engine.load()
-        self._seconds = time.perf_counter() - before
+        self._seconds, self._loaded = time.perf_counter() - before, True
         self._restart = getattr(loaded, "restart_peak", None)
         self._loading = loaded.peak_memory()
         return _Lent(loaded, self._loading)
@@ -79,9 +84,14 @@ class _Lent:
 
     def __init__(self, backend: Backend, loading: PeakMemory) -> None:
         self._backend, self._loading = backend, loading
+        self.opens_images: bool = getattr(backend, "opens_images", True)
 
     def describe(self) -> Stack:
         return self._backend.describe()
+
+    def go_on_with(self, stack: Stack) -> None:
+        if callable(go_on := getattr(self._backend, "go_on_with", None)):
+            go_on(stack)
 
     def prepare(self, request: Request) -> Prepared:
         return self._backend.prepare(request)

@@ -75,7 +75,7 @@ def open_cell(
         mode=asked.mode,
         limit=asked.limit,
         seed=asked.seed,
-        batch=asked.batch,
+        batch=0 if asked.batch == "auto" else asked.batch,  # 0: sizing.settled says it before it is planned
     )
     spec = replace(expand(sweep)[0], official_seed=asked.official_seed, metric=asked.metric)
     cell = Cell(spec, task, task_digest(asked.task), dataset, engine, asked.reuse)

@@ -16,6 +16,7 @@ from pgbench.recipe.asked import AskedCell
 from pgbench.store import folder_of
 from pgbench.sweeping.loans import Loans
 from pgbench.sweeping.opening import EngineOf, engine_of, open_cell
+from pgbench.sweeping.sizing import settled
 from pgbench.sweeping.state import Ledger
 from pgbench.sweeping.stop import Stop
 from pgbench.sweeping.told import State, Swept, Told
@@ -119,7 +120,7 @@ class _Work:
 
         self._now(number, Told(asked, "running"))
         try:
-            cell, _ = open_cell(asked, self.loans.engine)
+            cell = settled(open_cell(asked, self.loans.engine)[0], self.out)
             self._now(number, opened(self.cells[number], cell, self.out))
             if self.shard != WHOLE:
                 return answered(self.cells[number], runner.answer_part(cell, self.out, self.shard, heard))
