@@ -1,4 +1,4 @@
-"""How fast cells will be, from the records of earlier ones."""
+"""How fast cells will be, from the records of earlier ones. benched.py tells it where there are none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pgbench.durable import read_json
 from pgbench.errors import StoreError
 from pgbench.types import RunSpec
 
-Basis: TypeAlias = Literal["this task", "other tasks"]  # of the same checkpoint at the same level
+# Records of the same checkpoint at the same level, or figures of `pgbench bench` at the same widths.
+Basis: TypeAlias = Literal["this task", "other tasks", "bench"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,12 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Medians of the records that fit best."""
+    """Medians of the records that fit best, or what a bench tells."""
 
     rate: float  # samples a second
     load: float  # seconds
     basis: Basis
+    device: str = ""  # of a bench
 
 
 def seen_below(out: Path) -> list[Seen]:
