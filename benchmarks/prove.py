@@ -1,4 +1,4 @@
-"""The long proofs (`make prove`): kills, full size, batches, start-up, quantization, doctor, sweeps, gate.
+"""The long proofs (`make prove`): kills, full size, batches, start-up, levels, doctor, speed, sweeps, gate.
 
 Writes results/bench/prove.json. Exits 1 when a proof fails.
 """
@@ -32,6 +32,7 @@ def proofs(kills: int, slow_kills: int, sweep_kills: int) -> Iterator[tuple[str,
     from gate_simulation import simulated
     from million import million
     from reporting import compare_two, report_of_many
+    from speed_proofs import flat_memory, out_of_memory, ratios
 
     yield "start-up", carried.start_up
     yield "VQAv2 from files, all questions, killed once", carried.whole_vqav2
@@ -47,6 +48,10 @@ def proofs(kills: int, slow_kills: int, sweep_kills: int) -> Iterator[tuple[str,
         for quant in ("none", "8bit", "4bit"):
             yield f"quantization {quant}, {model}", partial(carried.cell, model=model, quant=quant)
         yield f"the doctor on whole stacks, {model}", partial(whole, model=model)
+        yield f"batches that do not fit, {model} in float32", partial(out_of_memory, model=model)
+        yield f"memory of 500 and 20,000 samples, {model}", partial(flat_memory, model=model)
+        for checkpoint in (model, f"{model}-448"):
+            yield f"the loop of the model card, {checkpoint}", partial(ratios, checkpoint=checkpoint)
     yield from of_sweeps(sweep_kills)
 
 
