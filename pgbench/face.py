@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from pgbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from pgbench.recipe.asked import AskedCell
+    from pgbench.recipe.asked import AskedCell, BatchSize
     from pgbench.records import RunRecord
     from pgbench.sweeping.work import Swept
     from pgbench.types import (
         AdapterMode,
         AdapterOrder,
+        Attention,
+        CacheKind,
         ChatAttention,
         Dtype,
         Kind,
@@ -77,7 +80,7 @@ def run(
     dtype: Dtype = "bfloat16",
     device: str = "auto",
     max_memory: str | None = None,
-    batch_size: int = 8,
+    batch_size: BatchSize = 8,
     source: str | None = None,
     data: str | Path | None = None,
     data_id: str | None = None,
@@ -96,6 +99,8 @@ def run(
     backend: str = "paligemma",
     predictions: str | Path | None = None,
     threads: int | None = None,
+    attention: Attention | None = None,
+    cache: CacheKind | None = None,
     max_failures: int = 0,
     no_reuse: bool = False,
     out: str | Path = "results/runs",
@@ -111,12 +116,19 @@ def run(
     sample, RunStopped after it (the same call goes on); KeyboardInterrupt passes and keeps all answers.
     """
     given: dict[str, Any] = dict(locals())
-    from pgbench import runner
-    from pgbench.sweeping.opening import open_cell
-
     del given["out"], given["progress"], given["no_reuse"]
-    cell, surplus = open_cell(replace(_asked(given), reuse=not no_reuse))
-    done = runner.run(cell, Path(out), progress or (lambda done, total: None))
+    return _ran(replace(_asked(given), reuse=not no_reuse), Path(out), progress or (lambda done, total: None))
+
+
+def _ran(asked: AskedCell, out: Path, progress: Callable[[int, int], None]) -> Ran:
+    from pgbench import runner
+    from pgbench.sweeping.loans import Loans
+    from pgbench.sweeping.opening import open_cell
+    from pgbench.sweeping.sizing import settled
+
+    with contextlib.closing(Loans()) as loans:
+        cell, surplus = open_cell(asked, loans.engine)
+        done = runner.run(settled(cell, out), out, progress)
     return Ran(done.record, done.folder, done.already_done, tuple(surplus))
 
 
@@ -207,7 +219,7 @@ def _asked(given: Mapping[str, Any]) -> AskedCell:
 _MODEL = (
     *("model", "revision", "dtype", "quant", "protocol", "pixels_from", "chat_attention"),
     *("kind", "tuned_on", "resolution", "quant_scope", "adapter", "adapter_mode", "adapter_order"),
-    *("device", "max_memory", "threads", "predictions"),
+    *("device", "max_memory", "threads", "attention", "cache", "predictions"),
 )
 _DATA = {"data": "path", "data_id": "id", "data_revision": "revision"}
 _REST = {

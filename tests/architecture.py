@@ -17,10 +17,10 @@ Rule: TypeAlias = Callable[[str, str], Iterator[str]]
 
 BY_FLOOR = {
     "ground": "types dataset checkpoints records errors profiles keys",
-    "parts": "metrics stats power registry sources submissions recipe specs plan tally durable lines"
+    "parts": "metrics stats power registry sources submissions recipe specs plan batching tally durable lines"
     " holders locks samples store units published backends verdicts",
     "work": "runner batch witness report paired exports check nes demo fetch inspection evaluate_modules"
-    " sweeping frame flips concluding merging reuse rescore",
+    " sweeping frame flips concluding merging reuse rescore bench answering ahead fitting",
     "placement": "engines",
     "roof": "cli face pytest_plugin __init__ __main__",
 }
@@ -32,7 +32,7 @@ HEAVY = ENGINE | set("PIL datasets evaluate matplotlib numpy pandas pyarrow scip
 HEAVY |= {"jinja2", "junitparser"}
 PICKLES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 PURE = re.compile(
-    r"pgbench/(metrics/.*|stats/.*|power|specs|plan|check/(?!asking|folders)\w+"
+    r"pgbench/(metrics/.*|stats/.*|power|specs|plan|batching|check/(?!asking|folders)\w+"
     r"|report/(table|grid|axes|entries|comparison|costs|deltas|layouts|marks|placing|published_rows|saying))\.py"
 )
 IMPURE = set("io logging os pathlib shutil socket subprocess sys tempfile time urllib".split())

@@ -33,6 +33,7 @@ COMMANDS = (
     "baseline",
     "report",
     "doctor",
+    "bench",
 )
 OTHERS = {"--help", "--editable"}  # of pgbench itself, of pip
 PYTEST = {f"--pgbench-{name}" for name in ("baseline", "candidate", "rules", "strict")}  # of the plugin

@@ -19,8 +19,9 @@ import pgbench
 from pgbench import runner
 from pgbench.errors import StoreError, UsageError
 from pgbench.frame import answers, cells
+from pgbench.lines import dump
 from pgbench.plan import Shard
-from pgbench.samples import files_of
+from pgbench.samples import files_of, read_lines
 
 RECORDS = Path(__file__).parent / "records"
 SCHEMAS = sorted(folder.name for folder in RECORDS.iterdir())
@@ -103,6 +104,18 @@ def test_a_row_per_answer(tmp_path: Path) -> None:
         assert row["cluster"] == (sample.cluster or sample.id)
     assert frame["reused"].isna().all()
     assert frame["key"].unique().tolist() == [outcome.record.key]
+    assert frame["halved"].tolist() == [0] * len(frame)
+
+
+def test_what_did_not_fit_is_a_column(tmp_path: Path) -> None:
+    outcome = runner.run(make_cell(SAMPLES, Fake()), tmp_path)
+    path = outcome.folder / "samples-0-of-1.jsonl"
+    lines = [replace(line, halved=2 if line.batch == 0 else 0) for line in read_lines(outcome.folder)]
+    path.write_bytes(b"".join(map(dump, lines)))
+    frame = pgbench.load_samples(outcome.folder)
+    assert frame["halved"].dtype == "Int64"
+    assert frame["halved"].tolist() == [line.halved for line in lines]
+    assert pgbench.load(tmp_path)["halved"].tolist() == [0] * len(TASK.metrics)
 
 
 def test_all_samples_files_of_a_run_are_read(tmp_path: Path) -> None:

@@ -639,8 +639,11 @@ def test_messages_arrive_as_they_were_sent(tmp_path: Path) -> None:
         ({"out": 3}, "Job.out: expected <class 'str'>, got 3"),
         ({"more": 1}, "Job: more: not a part of it, or missing"),
         ({"asked": []}, "Job.asked: expected a mapping, got []"),
-        ({"asked.batch": "8"}, "Job.asked.batch: expected <class 'int'>, got '8'"),
-        ({"asked.batch": True}, "Job.asked.batch: expected <class 'int'>, got True"),
+        ({"asked.batch": "8"}, "Job.asked.batch: expected <class 'int'> or typing.Literal['auto'], got '8'"),
+        (
+            {"asked.batch": True},
+            "Job.asked.batch: expected <class 'int'> or typing.Literal['auto'], got True",
+        ),
         ({"asked.limit": 1.5}, "Job.asked.limit: expected <class 'int'>, got 1.5"),
         ({"asked.model.quant": "2bit"}, "Job.asked.model.quant: expected typing.Literal"),
         ({"asked.data": {}}, "Job.asked.data: split: not a part of it, or missing"),

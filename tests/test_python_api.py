@@ -94,6 +94,8 @@ def test_every_keyword_reaches_the_cell() -> None:
         "backend": "b",
         "predictions": "p",
         "threads": 2,
+        "attention": "eager",
+        "cache": "dynamic",
         "max_failures": 4,
     }
     asked = face._asked(given)
@@ -101,6 +103,7 @@ def test_every_keyword_reaches_the_cell() -> None:
     assert (model.model, model.revision, model.quant, model.dtype) == ("m", "r", "8bit", "float16")
     assert (model.device, model.style, model.threads, model.predictions) == ("cuda:1", "official", 2, "p")
     assert (model.protocol, model.pixels_from) == ("paper", 8)
+    assert (model.attention, model.cache) == ("eager", "dynamic")
     assert (asked.mode, model.chat_attention) == ("likelihood", "causal")
     assert (model.quant_scope, model.kind, model.tuned_on, model.resolution) == ("language", "ft", "t", 9)
     assert (model.adapter, model.adapter_mode, model.adapter_order) == ("a", "attach", "after")
@@ -163,13 +166,14 @@ def test_a_sweep_from_a_file_and_from_a_mapping() -> None:
 
 
 def test_reuse_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pgbench.sweeping.work  # before the patch: it takes the function by its name
     from pgbench.sweeping import opening
 
     asked: list[bool] = []
 
-    def opened(cell: AskedCell) -> Any:
+    def opened(cell: AskedCell, *engines: Any) -> Any:
         asked.append(cell.reuse)
-        return open_cell(cell)
+        return open_cell(cell, *engines)
 
     open_cell = opening.open_cell
     monkeypatch.setattr(opening, "open_cell", opened)

@@ -311,6 +311,43 @@ def test_a_worker_with_another_stack_is_refused_and_the_others_go_on(tmp_path: P
     assert crew.hired == 3  # nobody came in its place
 
 
+class Chooses:
+    """A backend that names other kernels each time it is loaded, and can go on with those of a run."""
+
+    def __init__(self, backend: Any, kernel: str) -> None:
+        self.opens_images, self._backend, self._kernel = False, backend, kernel
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def describe(self) -> Stack:
+        described: Stack = self._backend.describe()
+        return dataclasses.replace(described, attention={"text": self._kernel})
+
+    def go_on_with(self, stack: Stack) -> None:
+        self._kernel = stack.attention["text"]
+
+
+class Choosing(Here):
+    def _engine(self, backend: str, model: ModelRequest) -> Engine:
+        found = super()._engine(backend, model)
+        return dataclasses.replace(found, load=lambda: Chooses(found.load(), f"kernel {self.loaded}"))
+
+
+def test_workers_go_on_with_the_kernels_that_began_the_run(tmp_path: Path) -> None:
+    """Whichever each of them finds fastest; one that was given work too early to be told is replaced."""
+    fresh = Choosing()
+    assert results(swept([TEXTVQA], tmp_path / "fresh", fresh)) == serial([TEXTVQA], tmp_path)
+    assert fresh.hired > 3
+    crew = Choosing(sent=lambda worker, message: None if of_batch(message, 8) else message)
+    stopped = swept([TEXTVQA], tmp_path / "out", crew).cells[0]
+    assert stopped.state == "failed"
+    assert "died over batch 8" in stopped.reason
+    again = Choosing()
+    assert results(swept([TEXTVQA], tmp_path / "out", again)) == serial([TEXTVQA], tmp_path)
+    assert again.hired == again.loaded < 3  # they were told, and none was refused
+
+
 def test_where_every_worker_has_another_stack_the_difference_is_told(tmp_path: Path) -> None:
     deaths = Here(sent=lambda worker, message: None if of_batch(message, 5, 20) else message)
     began = swept([TEXTVQA], tmp_path, deaths).cells[0]

@@ -283,7 +283,9 @@ def test_costs_are_of_the_rows_runs_and_compared_on_one_device_alone() -> None:
     assert [shown[i] for i in (weights, memory, speed, load)] == ["3.00 GiB", "5.00 GiB", "20.0", "3.0 s"]
     assert not found.rows[0].entries[speed].notes
     cpu = Stack("paligemma", {}, device="cpu", threads=2)
-    resident = cost(peak_memory=PeakMemory(7 << 30, "process resident"), reused=40, shared_load=True)
+    resident = cost(
+        peak_memory=PeakMemory(7 << 30, "process resident"), reused=40, shared_load=True, halved=2
+    )
     mixed = table(
         [*levels()[:2], run(0.5, checkpoint(P1, quant="4bit"), stack=cpu, paid=resident)], costs=True
     )
@@ -291,6 +293,7 @@ def test_costs_are_of_the_rows_runs_and_compared_on_one_device_alone() -> None:
     assert noted(mixed, mixed.rows[0].entries[speed]) == ["on NVIDIA H100"]
     assert "on cpu, 2 CPU threads" in noted(mixed, last[speed])
     assert "40 answers taken over from other cells, in no speed figure" in noted(mixed, last[speed])
+    assert "2 batches did not fit into memory and went in parts" in noted(mixed, last[speed])
     assert "peak memory here: process resident" in noted(mixed, last[memory])
     assert "loaded by an earlier cell" in noted(mixed, last[load])[0]
     assert any("speeds are comparable on one device only; here are 2" in one for one in mixed.remarks)

@@ -77,6 +77,17 @@ def test_without_sweep_json_the_folders_are_the_truth(tmp_path: Path) -> None:
     assert sorted(conditions(tmp_path)) == ["done", "stopped"]
 
 
+def test_a_cell_says_its_mode(tmp_path: Path) -> None:
+    folder = swept(tmp_path, [asked("a"), asked("b")], stop_at=3)[0]
+    assert folder is not None
+    spec = json.loads((folder / "spec.json").read_text())
+    spec["spec"]["mode"] = "likelihood"
+    (folder / "spec.json").write_text(json.dumps(spec))
+    status = read_status(tmp_path)
+    assert [cell.mode for cell in status.cells] == ["likelihood", "generate"]
+    assert [row[0].endswith(" (likelihood)") for row in of_status(status).rows] == [True, False]
+
+
 def test_it_writes_nothing(tmp_path: Path) -> None:
     folder = swept(tmp_path, stop_at=3)[1]
     assert folder is not None

@@ -22,6 +22,7 @@ from pgbench import engines
 from pgbench.cli import invoke
 from pgbench.records import essence
 from pgbench.report.replicates import of_replicates, replicates
+from pgbench.report.sweep_json import of_swept as json_of
 from pgbench.report.sweep_table import clock, of_swept
 from pgbench.samples import read_lines
 from pgbench.store import read_record
@@ -243,6 +244,17 @@ def test_reused_answers_are_a_column_where_there_are_any(tmp_path: Path) -> None
     taken = replace(told, record=replace(told.record, cost=replace(told.record.cost, reused=7)))
     table = of_swept(Swept((taken, replace(told, record=None))))
     assert [row[table.columns.index("reused")] for row in table.rows] == ["7", ""]
+
+
+def test_batches_that_went_in_parts_are_a_note_and_in_the_json(tmp_path: Path) -> None:
+    (told,) = sweep([asked("a")], tmp_path, engine_of=Shelf()).cells
+    assert told.record is not None
+    parted = replace(told, record=replace(told.record, cost=replace(told.record.cost, halved=1)))
+    said = "1 batch did not fit into memory and went in parts"
+    (note,) = (note for note in of_swept(Swept((told, parted))).notes if said in note)
+    assert note.startswith("textvqa")
+    document: dict[str, Any] = json_of(Swept((told, parted)))
+    assert [said in cell["notes"] for cell in document["cells"]] == [False, True]
 
 
 def test_durations_are_said_for_people() -> None:

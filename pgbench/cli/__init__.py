@@ -14,6 +14,7 @@ import typer
 
 from pgbench.cli import (
     baseline,
+    bench,
     check,
     compare,
     data,
@@ -58,6 +59,7 @@ app.command("check", short_help="The gate of a CI: is a candidate worse than its
 app.command("published", short_help="List published numbers with their sources.")(published.published)
 app.command("report", short_help="Tables of runs and published numbers, for papers.")(report.report)
 app.command("doctor", short_help="Probe the stack that a run would use.")(doctor.doctor)
+app.command("bench", short_help="Speed, memory and loading of a checkpoint on this machine.")(bench.bench)
 app.command("merge", short_help="Make records of shards that several machines answered.")(merge.merge)
 app.command("score", short_help="Score answers made elsewhere.")(score.score)
 app.command("rescore", short_help="Score stored answers again where a task has changed.")(rescore.rescore)

@@ -49,6 +49,8 @@ def doctor(
     samples: Samples = _SAMPLES,
     one_load: OneLoad = False,
     threads: flags.Threads = None,
+    attention: flags.Attention = None,
+    cache: flags.Cache = None,
     out: flags.Out = Path("results/runs"),
     as_json: flags.Json = False,
 ) -> int:

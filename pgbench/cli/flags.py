@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,6 +40,12 @@ Device = Annotated[
     str, typer.Option(help="auto | cpu | cuda | cuda:N | auto-map (spread over all that there is)")
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Samples a batch.")]
+BatchSizeOrAuto = Annotated[
+    Any,
+    typer.Option(
+        parser=str, metavar="N|auto", help="Samples a batch; auto finds it once on this device and keeps it."
+    ),
+]
 Source = Annotated[
     str | None,
     typer.Option(
@@ -79,7 +85,14 @@ OfficialSeed = Annotated[
 ]
 Backend = Annotated[str, typer.Option(help="paligemma | oracle | replay | a plugin's")]
 Predictions = Annotated[str | None, typer.Option(help="File of answers, for the backend replay.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads. [default: all; fewer where clearly faster]")
+]
+Attention = Annotated[
+    str | None,
+    typer.Option(help="eager | sdpa | grouped | flex_attention. [default: the first that agrees]"),
+]
+Cache = Annotated[str | None, typer.Option(help="dynamic | static. [default: dynamic]")]
 MaxFailures = Annotated[int, typer.Option(min=0, help="Failed samples that are accepted.")]
 NoReuse = Annotated[
     bool, typer.Option("--no-reuse", help="Generate every answer, also what other cells below --out have.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from pgbench.sweeping import choices
 from pgbench.types import (
     AdapterMode,
     AdapterOrder,
+    Attention,
+    CacheKind,
     ChatAttention,
     DataRequest,
     Dtype,
@@ -53,7 +56,7 @@ def run(
     dtype: flags.Dtype = "bfloat16",
     device: flags.Device = "auto",
     max_memory: flags.MaxMemory = None,
-    batch_size: flags.BatchSize = 8,
+    batch_size: flags.BatchSizeOrAuto = 8,
     source: flags.Source = None,
     data: flags.Data = None,
     data_id: flags.DataId = None,
@@ -72,6 +75,8 @@ def run(
     backend: flags.Backend = "paligemma",
     predictions: flags.Predictions = None,
     threads: flags.Threads = None,
+    attention: flags.Attention = None,
+    cache: flags.Cache = None,
     max_failures: flags.MaxFailures = 0,
     no_reuse: flags.NoReuse = False,
     doctor: flags.Doctor = False,
@@ -84,7 +89,7 @@ def run(
     if doctor:
         from pgbench.cli.doctor import before_run
 
-        before_run(asked.model, backend, batch_size, out)
+        before_run(asked.model, backend, 8 if asked.batch == "auto" else asked.batch, out)
     if shard is not None:
         return _run_part(asked, out, choices.shard(shard), as_json)
     return _run_whole(asked, out, as_json)
@@ -101,10 +106,12 @@ _WORDS: Mapping[str, object] = {  # flags that are one of a few words
     "prompt_style": Style,
     "protocol": ProtocolName,
     "chat_attention": ChatAttention,
+    "attention": Attention,
+    "cache": CacheKind,
 }
 _OF_MODEL = (
     "model revision dtype quant quant_scope kind tuned_on resolution adapter adapter_mode adapter_order "
-    "protocol pixels_from chat_attention device max_memory threads predictions"
+    "protocol pixels_from chat_attention device max_memory threads attention cache predictions"
 ).split()
 _OF_CELL = "task backend source variant mode metric limit seed official_seed max_failures".split()
 
@@ -115,7 +122,7 @@ def _asked(given: Mapping[str, Any]) -> AskedCell:
     return AskedCell(
         model=model_asked(given),
         data=DataRequest(split=given["split"] or "", **data),
-        batch=given["batch_size"],
+        batch=choices.batch_size(str(given["batch_size"])),
         reuse=not given["no_reuse"],
         **{name: given[name] for name in _OF_CELL},
     )
@@ -134,29 +141,55 @@ def model_asked(given: Mapping[str, Any]) -> ModelRequest:
 
 
 def _run_whole(asked: AskedCell, out: Path, as_json: bool) -> int:
+    from pgbench.sweeping.loans import Loans
     from pgbench.sweeping.opening import open_cell
 
-    with streams.stdout_on_stderr():
-        cell, surplus = open_cell(asked)
-        outcome = execute(cell, out)
+    with streams.stdout_on_stderr(), contextlib.closing(Loans()) as loans:
+        cell, surplus = open_cell(asked, loans.engine)
+        outcome = execute(_sized(cell, out), out)
     named = asked.model.model is not None or asked.backend != "paligemma"
     tell(outcome, surplus, named=named, as_json=as_json)
     return verdict(len(outcome.record.failures), asked.max_failures)
+
+
+def _sized(cell: Cell, out: Path) -> Cell:
+    """With the batch size that --batch-size auto leads to, which is said; loading may take its time first."""
+    if cell.spec.batch:
+        return cell
+    from pgbench.sweeping.sizing import settled
+
+    found = settled(cell, out)
+    print(f"pgbench: batches of {found.spec.batch} (--batch-size auto)", file=sys.stderr)
+    return found
+
+
+def _tell_of_before(cell: Cell, out: Path) -> None:
+    """A run that an earlier version began or finished: why this command does not go on with it."""
+    from pgbench.report.render import printable
+    from pgbench.store import folder_of, of_before
+
+    before = of_before(out, cell.spec)
+    if before is not None and not folder_of(out, cell.spec).exists():
+        said = f"{before} holds this cell in the batches of an earlier version, and stays as it is"
+        print(f"pgbench: {printable(said)}; this is a new run", file=sys.stderr)
 
 
 def execute(cell: Cell, out: Path) -> Outcome:
     """Run with a bar on stderr, and say on interruption what is kept."""
     from pgbench.runner import run as run_cell
 
+    _tell_of_before(cell, out)
     return _watched(cell, lambda progress: run_cell(cell, out, progress))
 
 
 def _run_part(asked: AskedCell, out: Path, shard: Shard, as_json: bool) -> int:
     from pgbench.runner import answer_part
+    from pgbench.sweeping.loans import Loans
     from pgbench.sweeping.opening import open_cell
 
-    with streams.stdout_on_stderr():
-        cell, _ = open_cell(asked)
+    with streams.stdout_on_stderr(), contextlib.closing(Loans()) as loans:
+        cell = _sized(open_cell(asked, loans.engine)[0], out)
+        _tell_of_before(cell, out)
         part = _watched(cell, lambda progress: answer_part(cell, out, shard, progress))
     return tell_part(part, as_json=as_json)
 

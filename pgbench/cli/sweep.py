@@ -54,6 +54,8 @@ def sweep(
     backend: given.Backend = None,
     predictions: flags.Predictions = None,
     threads: flags.Threads = None,
+    attention: flags.Attention = None,
+    cache: flags.Cache = None,
     max_failures: given.MaxFailures = None,
     no_reuse: flags.NoReuse = False,
     engine: given.Engine = "serial",
@@ -70,9 +72,7 @@ def sweep(
     if schema:
         return _print_schema()
     part = choices.shard(shard) if shard is not None else WHOLE
-    _require_engine(engine, workers, address, part)
-    if dry_run and part != WHOLE:
-        raise UsageError("--dry-run is of whole cells; leave out --shard")
+    _require_engine(engine, workers, address, part, dry_run)
     asked = _asked(file, chosen, reuse=not no_reuse)
     if dry_run:
         return _ahead(asked, out, as_json)
@@ -90,9 +90,9 @@ def _print_schema() -> int:
 
 _AXES = {"checkpoint": "checkpoints", "task": "tasks", "quant": "quant", "dtype": "dtypes"}
 _OPTIONS = (
-    "adapter adapter_mode adapter_order backend batch_size chat_attention data data_id data_revision device "
-    "kind limit max_failures max_memory metric mode official_seed pixels_from predictions prompt_style "
-    "protocol quant_scope seed source split threads tuned_on variant"
+    "adapter adapter_mode adapter_order attention backend batch_size cache chat_attention data data_id "
+    "data_revision device kind limit max_failures max_memory metric mode official_seed pixels_from "
+    "predictions prompt_style protocol quant_scope seed source split threads tuned_on variant"
 ).split()
 
 
@@ -103,6 +103,8 @@ def _asked(file: Path | None, chosen: Mapping[str, object], *, reuse: bool) -> l
     from pgbench.recipe.read import read
 
     overrides = {name: chosen[name] for name in _OPTIONS if chosen[name] is not None}
+    if isinstance(size := overrides.get("batch_size"), str):
+        overrides["batch_size"] = choices.batch_size(size)
     for flag, axis in _AXES.items():
         words = chosen[flag]
         if isinstance(words, list) and words:
@@ -117,8 +119,12 @@ def _asked(file: Path | None, chosen: Mapping[str, object], *, reuse: bool) -> l
     return [replace(cell, reuse=reuse) for cell in read(file, overrides)]
 
 
-def _require_engine(engine: str, workers: int | None, address: str | None, shard: Shard) -> None:
+def _require_engine(
+    engine: str, workers: int | None, address: str | None, shard: Shard, dry_run: bool
+) -> None:
     choices.one_of("engine", engine, ENGINES)
+    if dry_run and shard != WHOLE:
+        raise UsageError("--dry-run is of whole cells; leave out --shard")
     if shard != WHOLE and engine != "serial":
         raise UsageError(f"--shard goes with --engine serial; {engine} shares the work out by itself")
     if workers is not None and engine == "serial":

@@ -30,7 +30,9 @@ Resolutions = Annotated[
     typer.Option("--resolution", help="px in place of {px} in --checkpoint: repeat, or a,b."),
 ]
 Device = Annotated[str | None, typer.Option(help="auto | cpu | cuda | cuda:N | auto-map")]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Samples a batch. [default: 8]")]
+BatchSize = Annotated[
+    str | None, typer.Option(metavar="N|auto", help="Samples a batch; auto finds it once. [default: 8]")
+]
 PromptStyle = Annotated[str | None, typer.Option(help="paligemma | official (the benchmark's authors')")]
 Protocol = Annotated[str | None, typer.Option(help="hf (as published) | paper (as big_vision)")]
 Mode = Annotated[

@@ -171,6 +171,7 @@ def _choices(run: Evidence) -> dict[str, object]:
         **{name.replace("_", " "): value for name, value in point.items()},
         **_flat("", profile),
         "batch": spec.batch,
+        "order of batches": spec.batching or "shuffled",
         "max new tokens": spec.max_new_tokens,
         "seed": spec.seed,
         "data": f"{spec.source.id} ({spec.source.name})",

@@ -38,6 +38,7 @@ _OF_SPEC: Mapping[str, Callable[[RunSpec], object]] = {
     "limit": lambda spec: spec.limit,
     "seed": lambda spec: spec.seed,
     "batch": lambda spec: spec.batch,
+    "batching": lambda spec: spec.batching,
     "max_new_tokens": lambda spec: spec.max_new_tokens,
 }
 _OF_RECORD: Mapping[str, Callable[[RunRecord], object]] = {

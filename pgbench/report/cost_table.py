@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pgbench.report.sweep_table import clock, name, reason_of
 from pgbench.report.table import Table
+from pgbench.sweeping.pace import Basis
 from pgbench.sweeping.preview import Ahead
 
 _SHOWN = 20  # cells named in a note
+_UNKNOWN = "no record of this checkpoint, level and batch size, and no bench of its widths"
+_GUESSES: Mapping[Basis, str] = {
+    "other tasks": "records of other tasks",
+    "bench": "pgbench bench at the same widths, not from a run",
+}
 
 
 def costs(cells: Sequence[Ahead]) -> dict[str, object]:
@@ -27,12 +33,8 @@ def costs(cells: Sequence[Ahead]) -> dict[str, object]:
         "failed_before": [_named(cell, cell.told.reason) for cell in cells if cell.failed_before],
         "samples": sum(cell.left for cell in ahead),
         "seconds": _seconds(ahead),
-        "unknown": [
-            _named(cell, "no record of this checkpoint, level and batch size")
-            for cell in ahead
-            if cell.seconds is None
-        ],
-        "guessed": [_named(cell, "time from records of other tasks") for cell in _guessed(cells)],
+        "unknown": [_named(cell, _UNKNOWN) for cell in ahead if cell.seconds is None],
+        "guessed": [_named(cell, f"time from {_GUESSES[basis]}") for basis, cell in _guessed(cells)],
         "checkpoints": [_group(*point, found) for point, found in _groups(cells).items()],
     }
 
@@ -47,8 +49,12 @@ def of_costs(cells: Sequence[Ahead]) -> Table:
         rows=tuple((*group, *_figures(found)) for group, found in _groups(cells).items()),
         notes=(
             _total(cells),
-            *_listed("time not known, no record of this checkpoint, level and batch size", unknown),
-            *_listed("time from records of other tasks", _guessed(cells)),
+            *_listed(f"time not known, {_UNKNOWN}", unknown),
+            *(
+                line
+                for basis, why in _GUESSES.items()
+                for line in _listed(f"time from {why}", [cell for of, cell in _guessed(cells) if of == basis])
+            ),
             *(
                 f"{'failed before' if cell.failed_before else 'impossible'}: {reason_of(cell.told)}"
                 for cell in cells
@@ -86,8 +92,11 @@ def _seconds(ahead: Sequence[Ahead]) -> float | None:
     return sum(known) if known or not ahead else None
 
 
-def _guessed(cells: Sequence[Ahead]) -> list[Ahead]:
-    return [cell for cell in cells if cell.runs and cell.pace and cell.pace.basis == "other tasks"]
+def _guessed(cells: Sequence[Ahead]) -> list[tuple[Basis, Ahead]]:
+    """Cells whose time no record of their own task tells, each with what tells it."""
+    return [
+        (cell.pace.basis, cell) for cell in cells if cell.runs and cell.pace and cell.pace.basis in _GUESSES
+    ]
 
 
 def _named(cell: Ahead, reason: str) -> dict[str, str]:
@@ -111,7 +120,10 @@ def _total(cells: Sequence[Ahead]) -> str:
     if not known:
         return f"{text}; time not known" if ahead else text
     more = f", and {_counted(len(ahead) - len(known))} of unknown time" if len(known) < len(ahead) else ""
-    return f"{text}; about {clock(sum(known))} on one device{more}, at the speed of earlier records"
+    bases = {cell.pace.basis for cell in ahead if cell.pace}
+    speed = "that pgbench bench measured" if bases == {"bench"} else "of earlier records"
+    mixed = " and of pgbench bench" if "bench" in bases and len(bases) > 1 else ""
+    return f"{text}; about {clock(sum(known))} on one device{more}, at the speed {speed}{mixed}"
 
 
 def _counted(cells: int) -> str:

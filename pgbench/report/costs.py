@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pgbench.records import RunRecord
 from pgbench.report.axes import device
 from pgbench.report.grid import Column, Entry
-from pgbench.report.table import size
+from pgbench.report.table import in_parts, size
 
 HEADS = ("weights", "peak memory", "samples/s", "load")
 
@@ -92,6 +92,8 @@ def _speed(records: Sequence[RunRecord], note: Callable[[str], int], table: Sett
     notes = []
     if taken := sum(record.cost.reused for record in records):
         notes.append(note(f"{taken:,} answers taken over from other cells, in no speed figure"))
+    if parts := sum(record.cost.halved for record in records):
+        notes.append(note(in_parts(parts)))
     if not timed:
         return Entry(notes=tuple(notes), data={"value": None, "unit": "samples/s"})
     names = sorted({name for record in records if (name := device(record))})

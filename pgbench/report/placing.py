@@ -21,7 +21,18 @@ _NEVER_SHARED = ("mode", "rater")  # a likelihood is no answer, a judge is no pe
 # Another split has other data and another checkpoint another revision: nothing that has to be said.
 _FOLLOWS = {"data": ("task", "split"), "revision": ("checkpoint",), "adapter_revision": ("adapter",)}
 _TOLD = (
-    *("data", "device", "seed", "batch", "limit", "source", "revision", "adapter_revision", "adapter_mode"),
+    *(
+        "data",
+        "device",
+        "seed",
+        "batch",
+        "batching",
+        "limit",
+        "source",
+        "revision",
+        "adapter_revision",
+        "adapter_mode",
+    ),
     *("chat_attention", "max_new_tokens", "task_source"),
 )
 

@@ -9,6 +9,15 @@ from pgbench.report.table import Table, plural, size
 from pgbench.sweeping.memory import RULE
 from pgbench.sweeping.preview import Ahead
 
+_UNKNOWN = (
+    "time: unknown; no record below --out is of these checkpoints at these levels and batch sizes, and no "
+    "bench of their widths (pgbench bench --out)"
+)
+_BENCH = (
+    "+: no record; from pgbench bench on {devices} at the same widths and level: prompts and reference "
+    "answers at four characters a token, batches as long as their longest reference"
+)
+_MARKS = {"this task": "", "other tasks": "*", "bench": "+"}
 _WORDS = {"waiting": "to run", "failed": "impossible"}
 
 
@@ -39,9 +48,18 @@ def of_preview(cells: Sequence[Ahead]) -> Table:
             ),
             *([RULE] if any(cell.memory for cell in cells) else []),
             *_times(cells),
+            *_autos(cells),
         ),
         left=5,
     )
+
+
+def _autos(cells: Sequence[Ahead]) -> list[str]:
+    unknown = sum(cell.auto for cell in cells)
+    if not unknown:
+        return []
+    later = "it is when they first run, and what is kept of them can be told from then on"
+    return [f"batch size auto: not found yet for {plural(unknown, 'cell')}; {later}"]
 
 
 def counted(cells: Sequence[Ahead]) -> str:
@@ -63,7 +81,7 @@ def _time(cell: Ahead) -> str:
         return ""
     if cell.seconds is None or cell.pace is None:
         return "unknown"
-    return f"{clock(cell.seconds)}{'' if cell.pace.basis == 'this task' else '*'}"
+    return f"{clock(cell.seconds)}{_MARKS[cell.pace.basis]}"
 
 
 def _times(cells: Sequence[Ahead]) -> list[str]:
@@ -72,13 +90,22 @@ def _times(cells: Sequence[Ahead]) -> list[str]:
     if not running:
         return []
     if not known:
-        return [
-            "time: unknown; no record below --out is of these checkpoints at these levels and batch sizes"
-        ]
+        return [_UNKNOWN]
     unknown = len(running) - len(known)
-    more = f", and {unknown:,} cells of which no record tells it" if unknown else ""
+    more = f", and {unknown:,} cells of which nothing tells it" if unknown else ""
+    total = f"time: about {clock(sum(known))} in one process{more}"
+    if {cell.pace.basis for cell in running if cell.pace} == {"bench"}:
+        return [total, *bench_notes(running)]
     basis = "from records below --out of the same checkpoint, level and batch size"
-    found = [f"time: about {clock(sum(known))} in one process{more}; {basis} on the same task"]
+    found = [f"{total}; {basis} on the same task"]
     if any(cell.pace and cell.pace.basis == "other tasks" for cell in running):
         found.append("*: from other tasks, whose questions and answers can be longer or shorter")
-    return found
+    return [*found, *bench_notes(running)]
+
+
+def bench_notes(cells: Sequence[Ahead]) -> list[str]:
+    """Where times come from that no record tells; empty where there are none."""
+    devices = dict.fromkeys(cell.pace.device for cell in cells if cell.pace and cell.pace.basis == "bench")
+    if not devices:
+        return []
+    return [_BENCH.format(devices=", ".join(devices))]

@@ -99,6 +99,7 @@ def _ahead(cell: Ahead) -> dict[str, object]:
         "kept": cell.kept,
         "failed_before": cell.failed_before,
         "loads": cell.loads,
+        "batch_size": cell.told.spec.batch if cell.told.spec else cell.told.asked.batch,
         "to_answer": cell.left,
         "memory": {**asdict(cell.memory), "total": cell.memory.total} if cell.memory else None,
         "seconds": cell.seconds,

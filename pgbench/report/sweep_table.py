@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pgbench.recipe.asked import AskedCell
-from pgbench.report.table import Table, caveats, plural, row_of
+from pgbench.report.table import Table, caveats, in_parts, plural, row_of
 from pgbench.specs import called
 from pgbench.sweeping.state import model_name, task_name
 from pgbench.sweeping.status import CellStatus, Status
@@ -26,7 +26,7 @@ def of_swept(swept: Swept) -> Table:
         title=(counted(swept),),
         columns=columns,
         rows=tuple(rows),
-        notes=(*reasons(swept.cells), *shared_caveats(swept.cells)),
+        notes=(*reasons(swept.cells), *_in_parts(swept.cells), *shared_caveats(swept.cells)),
         left=5,
     )
 
@@ -40,7 +40,7 @@ def of_status(status: Status) -> Table:
     if unmerged:
         notes.append(f"{unmerged:,} stopped with all answers: pgbench merge, or the same command, concludes")
     for cell in status.cells:
-        where = f"{cell.task} · {cell.checkpoint} · {level(cell.quant, cell.dtype)}{_place(cell.where)}"
+        where = f"{_asked(cell)} · {cell.checkpoint} · {level(cell.quant, cell.dtype)}{_place(cell.where)}"
         notes += [f"{where}: {cell.reason}"] if cell.reason else []
         notes += [f"{where}: written by {', '.join(cell.holders)}"] if cell.holders else []
     return Table(
@@ -118,6 +118,15 @@ def _place(where: str) -> str:
     return f" ({where})" if where else ""
 
 
+def _in_parts(cells: Sequence[Told]) -> list[str]:
+    """Cells of which batches were halved."""
+    return [
+        f"{' · '.join(name(cell))}: {in_parts(cell.record.cost.halved)}"
+        for cell in cells
+        if cell.record and cell.record.cost.halved
+    ]
+
+
 def shared_caveats(cells: Sequence[Told]) -> tuple[str, ...]:
     """What the numbers cannot be taken for: each caveat once, with the tasks that it is about."""
     about: dict[str, dict[str, None]] = {}
@@ -155,12 +164,16 @@ def _reused(cell: Told) -> str:
 
 def _status_row(cell: CellStatus) -> tuple[str, ...]:
     return (
-        *(cell.task, cell.checkpoint, level(cell.quant, cell.dtype), cell.condition),
+        *(_asked(cell), cell.checkpoint, level(cell.quant, cell.dtype), cell.condition),
         f"{cell.answers:,}",
         "?" if cell.samples is None else f"{cell.samples:,}",
         "" if cell.failed is None else f"{cell.failed:,}",
         "" if cell.rate is None else f"{cell.rate:,.1f}",
     )
+
+
+def _asked(cell: CellStatus) -> str:
+    return cell.task if cell.mode == "generate" else f"{cell.task} ({cell.mode})"
 
 
 def _pace(status: Status) -> str:

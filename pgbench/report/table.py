@@ -170,7 +170,14 @@ def _memory(cost: Cost) -> str:
 def remarks(record: RunRecord) -> list[str]:
     """How a record came to be, where that is not plain, and its caveats."""
     taken = f"{record.cost.reused:,} answers reused from other cells (in no speed figure)"
-    return [*([taken] if record.cost.reused else []), *caveats(record)]
+    said = [taken] if record.cost.reused else []
+    said += [in_parts(record.cost.halved)] if record.cost.halved else []
+    return [*said, *caveats(record)]
+
+
+def in_parts(batches: int) -> str:
+    """Batches that were halved for want of memory."""
+    return f"{plural(batches, 'batch', 'es')} did not fit into memory and went in parts"
 
 
 def caveats(record: RunRecord) -> list[str]:
@@ -204,12 +211,12 @@ def caveats(record: RunRecord) -> list[str]:
     return found
 
 
-def plural(count: int, word: str) -> str:
+def plural(count: int, word: str, many: str = "s") -> str:
     """
-    >>> plural(1, "cell"), plural(2000, "cell")
-    ('1 cell', '2,000 cells')
+    >>> plural(1, "cell"), plural(2000, "cell"), plural(2, "batch", "es")
+    ('1 cell', '2,000 cells', '2 batches')
     """
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
+    return f"{count:,} {word}{'' if count == 1 else many}"
 
 
 def by_mark(runs: Mapping[str, Sequence[str]]) -> list[str]:

@@ -154,6 +154,7 @@ def _plain(cell: Told, out: Path) -> dict[str, object]:
         "checkpoint": called(spec.checkpoint.id if spec else model_name(cell.asked), cell.asked.model),
         "quant": cell.asked.model.quant,
         "dtype": cell.asked.model.dtype,
+        "mode": cell.asked.mode,
         "replicate": cell.asked.replicate,
         "where": cell.asked.where,
         "data": _data_id(cell.asked),

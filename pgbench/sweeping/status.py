@@ -43,6 +43,7 @@ class CellStatus:
     holders: tuple[str, ...] = ()  # processes that write it now, where they say so
     reason: str = ""
     where: str = ""  # file and line that ask for it
+    mode: str = "generate"  # or likelihood
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,9 @@ def answers_of(folder: Path) -> int:
 
 
 # What `called` tells, as far as a spec has it.
-_UNUSUAL = "protocol pixels_from quant quant_scope adapter adapter_mode adapter_order chat_attention".split()
+_UNUSUAL = (
+    "protocol pixels_from quant quant_scope adapter adapter_mode adapter_order chat_attention attention cache"
+).split()
 
 
 def _folders(out: Path) -> Iterator[str]:
@@ -119,6 +122,7 @@ def _of_folder(out: Path, name: str) -> CellStatus | None:
         spec, data = document["spec"], document["data"]
         point, samples = spec["checkpoint"], int(data["selected"])
         task, quant, dtype = str(spec["task"]), point["quant"], point["dtype"]
+        mode = str(spec.get("mode", "generate"))
         how = ModelRequest(**{name: point.get(name) for name in _UNUSUAL})
         checkpoint = called(str(point["id"]), how)
     except (StoreError, TypeError, KeyError, ValueError) as error:
@@ -126,7 +130,7 @@ def _of_folder(out: Path, name: str) -> CellStatus | None:
             return None
         reason = str(error) if isinstance(error, StoreError) else f"{name}/spec.json is no spec of a run"
         return CellStatus(name.split("/")[0], "?", "?", "?", "failed", name, reason=reason)
-    cell = CellStatus(task, checkpoint, str(quant), str(dtype), "stopped", name, samples=samples)
+    cell = CellStatus(task, checkpoint, str(quant), str(dtype), "stopped", name, samples=samples, mode=mode)
     try:
         cell = _with_answers(cell, folder)
         if exists(folder / "record.json"):
@@ -172,7 +176,8 @@ def _joined(cell: Mapping[str, Any], found: CellStatus | None, *, alive: bool) -
         str(cell.get(name)) for name in ("task", "checkpoint", "quant", "dtype")
     )
     count = cell.get("samples") if type(cell.get("samples")) is int else None
-    missing = CellStatus(task, checkpoint, quant, dtype, "waiting", samples=count, where=where)
+    mode = str(cell.get("mode") or "generate")
+    missing = CellStatus(task, checkpoint, quant, dtype, "waiting", samples=count, where=where, mode=mode)
     if said == "failed":
         return replace(missing, condition="failed", reason=reason)
     return replace(missing, condition="running") if said == "running" and alive else missing
