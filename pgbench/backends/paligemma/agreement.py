@@ -77,10 +77,11 @@ def _driven(module: Any, query: torch.Tensor, key: torch.Tensor, cap: float | No
     return query * max(1.0, _BEYOND * cap / largest) if largest > 0 else query
 
 
-def reference(model: Any) -> Watch:
-    """Eager attention on what candidates are asked."""
+def reference(model: Any, device: torch.device) -> Watch:
+    """Eager attention on what candidates are asked. `device`: where ids go in; of a model whose weights wait
+    on a disk, `model.device` is none."""
     eager, mask = pair(attentions(model)[0], EAGER)
-    real = torch.ones(2, _TOKENS, dtype=torch.bool, device=model.device)
+    real = torch.ones(2, _TOKENS, dtype=torch.bool, device=device)
     real[1, :_PADDING] = False
     usual = Watch(eager, eager, real, [], gather=True)
     _pass(model, usual, mask)

@@ -66,7 +66,7 @@ def choose(model: Any, device: torch.device, asked: Attention | None = None) -> 
     if usual != EAGER:
         return f"{usual}, as transformers has it"
     best: str = usual
-    reference, times = agreement.reference(model), {best: _seconds(model, usual, device)}
+    reference, times = agreement.reference(model, device), {best: _seconds(model, usual, device)}
     said = []
     for candidate in CANDIDATES:
         if candidate.capless and cap:
@@ -82,7 +82,7 @@ def choose(model: Any, device: torch.device, asked: Attention | None = None) -> 
 def _require(model: Any, device: torch.device, asked: str, usual: str) -> None:
     if asked in (EAGER, usual):
         return
-    wrong, reference = _never(asked, device), agreement.reference(model)
+    wrong, reference = _never(asked, device), agreement.reference(model, device)
     try:
         if not wrong and not (wrong := agreement.disagreement(model, asked, reference)):
             _seconds(model, asked, device)

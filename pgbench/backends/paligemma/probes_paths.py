@@ -117,7 +117,9 @@ def kernels(patient: Patient) -> Finding:
         return Finding(
             "kernels", False, f"the stack names another cache than {patient.backend._loaded.cache}"
         )
-    wrong = agreement.disagreement(patient.model, used["text"], agreement.reference(patient.model))
+    wrong = agreement.disagreement(
+        patient.model, used["text"], agreement.reference(patient.model, patient.backend._loaded.device)
+    )
     said = f"{used['text']} attention, {patient.backend._loaded.cache} cache"
     return Finding("kernels", not wrong, f"{said}: {wrong}" if wrong else said)
 
