@@ -1,0 +1,1 @@
+"""How the demo's checkpoints are taught: architecture, the tower's lessons, packed answers, examination."""
