@@ -13,11 +13,9 @@ Neither 32 new tokens nor the pixels come from a paper: big_vision has no config
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeAlias
 
 from pgbench.errors import DataError, unknown
@@ -45,6 +43,7 @@ from pgbench.sources.files import (
     listing,
     text,
 )
+from pgbench.sources.json_lines import json_lines
 from pgbench.submissions import write
 from pgbench.submissions.read import whole_ids
 from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Submission, Task
@@ -175,20 +174,19 @@ def read_files(request: DataRequest, images: str) -> Dataset:
     return finish(samples, missing, name, None)
 
 
-def json_lines(file: Path) -> Iterator[tuple[str, Record]]:
-    """(where, record) of each line that is not empty. Raises DataError naming file and line."""
-    try:
-        for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
-            where = f"{file.name} line {number}"
-            if line.strip():
-                record = json.loads(line)
-                if not isinstance(record, dict):
-                    raise DataError(f"{where}: expected an object, got {kind(record)}")
-                yield where, record
-    except OSError as exc:
-        raise DataError(f"{file.name} cannot be read: {exc.strerror}") from exc
-    except (ValueError, RecursionError) as exc:
-        raise DataError(f"{file.name} is not JSON Lines ({type(exc).__name__}); download it again") from exc
+def from_demo(request: DataRequest) -> Dataset:
+    """Drawn scenes as the authors' records, see pgbench.demo.benchmarks. Raises DataError."""
+    from pgbench.demo.benchmarks import cmmmu, drawn
+
+    split = split_of(request)
+    rows = cmmmu.drawn(replace(request, split=split))
+    samples = [
+        replace(
+            cmmmu.asked(read_sample(row.record, row.where, split, (row.image.name,))), images=(row.image,)
+        )
+        for row in rows
+    ]
+    return drawn.shown(finish(samples, (), drawn.ID, None), rows)
 
 
 def image_list(record: Record, where: str) -> tuple[str, ...]:
@@ -273,7 +271,7 @@ TASK = Task(
     name="cmmmu",
     version=1,
     title="CMMMU: Chinese college exam questions with pictures in thirty subjects",
-    sources={"hub": from_hub, "files": from_files},
+    sources={"hub": from_hub, "files": from_files, "demo": from_demo},
     splits=SPLITS,
     aliases=ALIASES,
     prompt=prompt,

@@ -129,6 +129,16 @@ def from_files(request: DataRequest) -> Dataset:
     return finish(samples, DESCRIPTIONS, None, missing)
 
 
+def from_demo(request: DataRequest) -> Dataset:
+    """Drawn scenes with paragraphs that say all there is, see pgbench.demo.benchmarks. Raises DataError."""
+    from pgbench.demo.benchmarks import docci, drawn
+
+    check_split(request)
+    rows = docci.drawn(request)
+    samples = [read_sample(row.record, row.where, row.image) for row in rows]
+    return drawn.shown(finish(samples, drawn.ID, None, ()), rows)
+
+
 def check_split(request: DataRequest) -> None:
     if request.split not in SPLITS:
         raise DataError(unknown("split of docci", request.split, SPLITS))
@@ -196,7 +206,7 @@ TASK = Task(
     name="docci",
     version=1,
     title="DOCCI: long descriptions of photographs",
-    sources={"hub": from_hub, "files": from_files},
+    sources={"hub": from_hub, "files": from_files, "demo": from_demo},
     splits=SPLITS,
     prompt=prompt,
     gold=gold,

@@ -42,24 +42,16 @@ from pgbench.submissions.write import json_array
 from pgbench.types import DataRequest, Dataset, Image, Pixels, Profile, Sample, Submission, Task
 
 Record: TypeAlias = Mapping[str, object]
+Keyed: TypeAlias = Iterable[tuple[str, str, Record]]
 
 HUB_ID = "lmms-lab/GQA"
-SPLITS = {
-    "testdev": 12_578,
-    "val": 132_062,
-    "testdev_all": 172_174,
-    "val_all": 2_011_853,
-    "test": 95_336,
-    "challenge": 50_726,
-    "test_all": 1_340_048,
-    "challenge_all": 713_449,
-    "submission_all": 4_237_524,  # the sum of the four _all above; its own size is published nowhere
-}
+SPLITS = {"testdev": 12_578, "val": 132_062, "testdev_all": 172_174, "val_all": 2_011_853}
+SPLITS |= {"test": 95_336, "challenge": 50_726, "test_all": 1_340_048, "challenge_all": 713_449}
+SPLITS |= {"submission_all": 4_237_524}  # the sum of the four _all; its own size is published nowhere
 BLIND = ("test", "challenge", "submission")  # published without answers
 ALIASES = {"validation": "val"} | {f"{one}_balanced": one for one in SPLITS if "_" not in one}
 NEEDED = ("id", "imageId", "question", "isBalanced", "answer")
 KNOWN = ("groups", "types", "semantic", "entailed")  # what a copy of the questions may have left out
-
 UNBALANCED: Mapping[str, object] = {"balanced": False}
 NO_GROUPS: Mapping[str, str] = {}
 
@@ -115,7 +107,8 @@ def from_files(request: DataRequest) -> Dataset:
         samples.append(read_sample(key, record, where, image))
         if image.name not in there:
             missing.append(key)
-    chosen = with_choices(samples, folder, chunks(folder, f"{tier}_choices"))
+    listed = chunks(folder, f"{tier}_choices")
+    chosen = with_choices(samples, json_members(folder, listed), next(iter(listed), ""))
     return finish(chosen, files[0].split("/")[0], None, tuple(missing))
 
 
@@ -157,6 +150,17 @@ def from_hub(request: DataRequest) -> Dataset:
     return finish(samples, rows.id, rows.revision, tuple(missing))
 
 
+def from_demo(request: DataRequest) -> Dataset:
+    """Drawn scenes as the authors' records, see pgbench.demo.benchmarks. Raises DataError."""
+    from pgbench.demo.benchmarks import drawn, gqa
+
+    split = split_of(request)
+    rows = gqa.drawn(replace(request, split=split))
+    samples = [read_sample(str(row.record["id"]), row.record, row.where, row.image) for row in rows]
+    chosen = with_choices(samples, gqa.choices(rows), gqa.CHOICES.get(split, ""))
+    return drawn.shown(finish(chosen, drawn.ID, None, ()), rows)
+
+
 def keyed(rows: Iterable[Record], name: str) -> Iterator[tuple[str, str, Record]]:
     """(where, id, record) of the hub's rows. Raises DataError."""
     for index, record in enumerate(rows):
@@ -164,7 +168,7 @@ def keyed(rows: Iterable[Record], name: str) -> Iterator[tuple[str, str, Record]
         yield f"{name} row {index} (id {key})", key, record
 
 
-def asked(records: Iterable[tuple[str, str, Record]], split: str) -> Iterator[tuple[str, str, str]]:
+def asked(records: Keyed, split: str) -> Iterator[tuple[str, str, str]]:
     """(id, image id, question) of records without answers. Raises DataError."""
     for where, key, record in records:
         if split.endswith("_all") or is_balanced(record, where):
@@ -228,26 +232,25 @@ def facts(record: Record, where: str) -> dict[str, object]:
     return found
 
 
-def with_choices(samples: Sequence[Sample], folder: Path, names: Sequence[str]) -> Sequence[Sample]:
-    """The samples, scored ones with their valid and plausible answers where there are choices files.
+def with_choices(samples: Sequence[Sample], found: Keyed, name: str) -> Sequence[Sample]:
+    """The samples, scored ones with their valid and plausible answers of (file, id, choices), `name` first.
 
     Raises DataError where the files lack a scored question: a mean over the others would pass for the whole.
     """
-    if not names:
+    if not name:
         return samples
     wanted = {sample.id for sample in samples if sample.fields["balanced"]}
     lists: dict[tuple[str, ...], tuple[str, ...]] = {}  # questions share their lists
     choices: dict[str, dict[str, tuple[str, ...]]] = {}
-    for name, key, record in json_members(folder, names):
+    for file, key, record in found:
         if key in wanted:
-            both = {
-                one: read_choices(record, one, f"{name} question {key}") for one in ("valid", "plausible")
-            }
+            where = f"{file} question {key}"
+            both = {one: read_choices(record, one, where) for one in ("valid", "plausible")}
             choices[key] = {one: lists.setdefault(found, found) for one, found in both.items()}
     lacking = sorted(wanted - choices.keys())
     if lacking:
         raise DataError(
-            f"{names[0]}: {len(lacking)} scored questions have no choices, the first is {lacking[0]}; "
+            f"{name}: {len(lacking)} scored questions have no choices, the first is {lacking[0]}; "
             "take the whole file, or none"
         )
     return [
@@ -278,7 +281,7 @@ TASK = Task(
     name="gqa",
     version=1,
     title="GQA: compositional questions about photographs",
-    sources={"hub": from_hub, "files": from_files},
+    sources={"hub": from_hub, "files": from_files, "demo": from_demo},
     splits=SPLITS,
     aliases=ALIASES,
     prompt=prompt,

@@ -130,6 +130,20 @@ def read(request: DataRequest, images: str) -> Dataset:
     return Dataset(tuple(samples), digest(samples), rows.id, rows.revision, tuple(missing))
 
 
+def from_demo(request: DataRequest) -> Dataset:
+    """Drawn scenes as rows of the hub's copy, see pgbench.demo.benchmarks. Raises DataError."""
+    from pgbench.demo.benchmarks import drawn, mmmu
+
+    split = ALIASES.get(request.split, request.split)
+    rows = mmmu.drawn(replace(request, split=split))
+    samples = [
+        replace(read_sample(row.record, row.where, split), images=(row.image,), fields={"position": index})
+        for index, row in enumerate(rows)
+    ]
+    check_unique((sample.id for sample in samples), drawn.ID)
+    return drawn.shown(Dataset(samples, digest(samples), drawn.ID), rows)
+
+
 def columns_of(sample: Sample, images: str, there: Sequence[str]) -> list[str]:
     """The image columns that a question is asked with; never none, so that a lack of images shows.
 
@@ -210,7 +224,7 @@ TASK = Task(
     name="mmmu",
     version=1,
     title="MMMU: college exam questions with pictures in thirty subjects",
-    sources={"hub": from_hub},
+    sources={"hub": from_hub, "demo": from_demo},
     splits=SPLITS,
     aliases=ALIASES,
     prompt=prompt,

@@ -123,6 +123,19 @@ def from_files(request: DataRequest) -> Dataset:
     return finish(samples, TABLE, None, [one.id for one in samples if one.images[0].name not in there])
 
 
+def from_demo(request: DataRequest) -> Dataset:
+    """Pairs of drawn scenes as rows of the table, see pgbench.demo.benchmarks. Raises DataError."""
+    from pgbench.demo.benchmarks import drawn, mmvp
+
+    corrected = wants_corrected(request)
+    rows = mmvp.drawn(request)
+    samples = [
+        read_sample(row.record, read_number(row.record, row.where), row.image, corrected, row.where)
+        for row in rows
+    ]
+    return drawn.shown(finish(samples, drawn.ID, None, ()), rows)
+
+
 def wants_corrected(request: DataRequest) -> bool:
     """Whether the variant takes the corrected labels. Raises DataError for an unknown split or variant."""
     if request.split not in SPLITS:
@@ -220,7 +233,7 @@ TASK = Task(
     name="mmvp",
     version=1,
     title="MMVP: pairs of pictures that CLIP cannot tell apart",
-    sources={"hub": from_hub, "files": from_files},
+    sources={"hub": from_hub, "files": from_files, "demo": from_demo},
     splits=SPLITS,
     prompt=prompt,
     gold=gold,

@@ -111,6 +111,21 @@ def from_files(request: DataRequest) -> Dataset:
     return finish(request, samples, f"coco_pope ({', '.join(counts)})", None, missing)
 
 
+def from_demo(request: DataRequest) -> Dataset:
+    """Drawn scenes as the authors' records, see pgbench.demo.benchmarks. Raises DataError."""
+    from pgbench.demo.benchmarks import drawn, pope
+
+    check_split(request)
+    found = pope.drawn(request)
+    samples = [
+        read_sample(row.record, setting, "text", row.record["label"], row.image, row.where)
+        for setting, rows in found.items()
+        for row in rows
+    ]
+    data = finish(request, samples, drawn.ID, None, ())
+    return drawn.shown(data, [row for rows in found.values() for row in rows])
+
+
 def check_split(request: DataRequest) -> None:
     if request.split not in SPLITS:
         raise DataError(unknown("split of pope", request.split, SPLITS))
@@ -224,7 +239,7 @@ TASK = Task(
     name="pope",
     version=1,
     title="POPE: object hallucination, three settings",
-    sources={"hub": from_hub, "files": from_files},
+    sources={"hub": from_hub, "files": from_files, "demo": from_demo},
     splits=SPLITS,
     prompt=prompt,
     gold=gold,

@@ -3,8 +3,7 @@
 Splits: `test`, `val` and `train` are the questions with a picture, the only ones that PaliGemma was trained
 and measured on (google-research/big_vision@0127fb6, big_vision/datasets/science_qa/science_qa.py).
 `test_full`, `val_full` and `train_full` are all questions. PaliGemma cannot be asked without a picture: in
-these each question without one fails and counts as wrong, and the record lists it. Answers made elsewhere
-are scored in full.
+these each question without one fails, is listed and counts as wrong; answers made elsewhere count in full.
 Layouts: problems.json and the picture folders of https://github.com/lupantech/ScienceQA, and the parquet
 copies lmms-lab/ScienceQA (both configs) and derek-thomas/ScienceQA on the hub.
 Ids: the official question numbers for the files. The copies dropped them: there an id is a hash of the
@@ -58,14 +57,8 @@ from pgbench.types import DataRequest, Dataset, Image, LikelihoodMode, Pixels, P
 Record: TypeAlias = Mapping[str, object]
 
 HUB_ID = "lmms-lab/ScienceQA"
-SPLITS = {
-    "test": 2_017,
-    "val": 2_097,
-    "train": 6_218,
-    "test_full": 4_241,
-    "val_full": 4_241,
-    "train_full": 12_726,
-}
+SPLITS = {"test": 2_017, "val": 2_097, "train": 6_218, "test_full": 4_241, "val_full": 4_241}
+SPLITS |= {"train_full": 12_726}
 ALIASES = {"validation": "val", "validation_full": "val_full"}
 FULL = "_full"
 TEXTS = ("question", "hint", "grade", "subject", "topic", "solution")  # what a copy's id is made of
@@ -89,14 +82,12 @@ def prompt(sample: Sample, profile: Profile, _variant: str) -> str:
     Official: models/base_prompt.py, format QCM, without its examples: a space between options, each pair of
     spaces made one.
     """
-    if profile.style == "official":
-        context, comma = sample.context.strip() or NO_CONTEXT, " "
-    else:
-        context, comma = sample.context or NO_CONTEXT, ", "
+    official = profile.style == "official"
+    context = (sample.context.strip() if official else sample.context) or NO_CONTEXT
     choices = zip(LETTERS, sample.options, strict=False)
-    options = comma.join(f"({letter}) {choice}" for letter, choice in choices)
+    options = (" " if official else ", ").join(f"({letter}) {choice}" for letter, choice in choices)
     block = f"Question: {sample.question}\nContext: {context}\nOptions: {options}\nAnswer:"
-    return block.replace("  ", " ").strip() if profile.style == "official" else block
+    return block.replace("  ", " ").strip() if official else block
 
 
 def gold(sample: Sample) -> str:
@@ -173,6 +164,15 @@ def from_hub(request: DataRequest) -> Dataset:
     return finish(samples, rows.id, rows.revision, missing)
 
 
+def from_demo(request: DataRequest) -> Dataset:
+    """Drawn scenes as records of problems.json, see pgbench.demo.benchmarks. Raises DataError."""
+    from pgbench.demo.benchmarks import drawn, scienceqa
+
+    rows = scienceqa.drawn(request)
+    samples = [read_sample(row.record, str(row.record["pid"]), row.where, (row.image,)) for row in rows]
+    return drawn.shown(finish(samples, drawn.ID, None, ()), rows)
+
+
 def file_names(request: DataRequest, split: str, full: bool) -> tuple[str, ...]:
     """How the split's files may be called, best first: the folder of a config, then any folder.
 
@@ -242,9 +242,8 @@ def groups_of(record: Record, where: str, image: bool) -> dict[str, str]:
     hint = optional(record, "hint", where)
     found = {key: optional(record, key, where) for key in ("subject", "topic")}
     found["grade"] = GRADES.get(optional(record, "grade", where), "")
-    found["has_text"] = "yes" if hint else ""
-    found["has_image"] = "yes" if image else ""
-    found["no_context"] = "" if hint or image else "yes"
+    said = {"has_text": bool(hint), "has_image": image, "no_context": not (hint or image)}
+    found |= {name: "yes" for name, true in said.items() if true}
     return {name: value for name, value in found.items() if value}
 
 
@@ -282,7 +281,7 @@ TASK = Task(
     name="scienceqa",
     version=1,
     title="ScienceQA: school questions with choices",
-    sources={"hub": from_hub, "files": from_files},
+    sources={"hub": from_hub, "files": from_files, "demo": from_demo},
     splits=SPLITS,
     aliases=ALIASES,
     prompt=prompt,

@@ -10,6 +10,7 @@ Deviation: big_vision turned some pictures upright by a table; here EXIF decides
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from pgbench.errors import DataError, unknown
@@ -104,10 +105,16 @@ def from_files(request: DataRequest) -> Dataset:
 
 
 def from_demo(request: DataRequest) -> Dataset:
-    """Drawn signs, see pgbench.demo.signs. Raises DataError."""
+    """Drawn signs, see pgbench.demo.signs; of id world, scenes of pgbench.demo.world. Raises DataError."""
     from pgbench.demo import signs
+    from pgbench.demo.benchmarks import drawn, textvqa
 
-    return signs.textvqa(DataRequest(split_of(request), request.path, request.id, request.revision))
+    request = replace(request, split=split_of(request))
+    if request.id not in drawn.NAMES:
+        return signs.textvqa(request)
+    rows = textvqa.drawn(request)
+    samples = [read_sample(row.record, row.where, row.image) for row in rows]
+    return drawn.shown(finish(samples, drawn.ID, None, ()), rows)
 
 
 def split_of(request: DataRequest) -> str:

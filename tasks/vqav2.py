@@ -13,7 +13,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, overload
 
@@ -219,14 +219,24 @@ def from_files(request: DataRequest) -> Dataset:
     return data.finish(name, None, missing)
 
 
+def from_demo(request: DataRequest) -> Dataset:
+    """Drawn scenes as records of both files in one, see pgbench.demo.benchmarks. Raises DataError."""
+    from pgbench.demo.benchmarks import drawn, vqav2
+
+    rows = vqav2.drawn(replace(request, split=ALIASES.get(request.split, request.split)))
+    data = Questions(lambda row, _image_id: rows[row].image, drawn.ID)
+    for row in rows:
+        data.annotate(data.ask(row.record, row.where), row.record, row.where)
+    return drawn.shown(data.finish(drawn.ID, None, ()), rows)
+
+
 def image_in(_row: int, image_id: int, *, folder: Path, split: str) -> Image:
     return image_file(folder, image_name(split, image_id))
 
 
 def join(data: Questions, record: Record, where: str) -> None:
     number = whole(record, "question_id", where)
-    row = data.rows.get(number)
-    if row is None:
+    if (row := data.rows.get(number)) is None:
         return
     where = f"{where} (question_id {number})"
     if data.answers[row * ANSWERS] != NO_ANSWERS:
@@ -271,7 +281,7 @@ TASK = Task(
     name="vqav2",
     version=1,
     title="VQAv2: questions about photographs",
-    sources={"hub": from_hub, "files": from_files},
+    sources={"hub": from_hub, "files": from_files, "demo": from_demo},
     splits=SPLITS,
     aliases=ALIASES,
     prompt=prompt,

@@ -215,4 +215,4 @@ def test_the_task_is_complete() -> None:
         ("plain_accuracy", False),
     ]
     assert TASK.cite.count("{") == TASK.cite.count("}")
-    assert set(TASK.sources) == {"hub", "files"}
+    assert set(TASK.sources) == {"hub", "files", "demo"}

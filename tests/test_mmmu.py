@@ -187,7 +187,7 @@ def test_the_task_is_complete() -> None:
     assert [one.primary for one in TASK.metrics] == [True, False]
     assert (len(DISCIPLINE_OF), len(set(DISCIPLINE_OF.values()))) == (30, 6)
     assert TASK.cite.count("{") == TASK.cite.count("}")
-    assert set(TASK.sources) == {"hub"}
+    assert set(TASK.sources) == {"hub", "demo"}
 
 
 def test_importing_the_task_is_light() -> None:

@@ -218,9 +218,9 @@ def test_minival_is_the_end_of_val(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_an_unknown_split_offers_the_nearest() -> None:
-    for source in TASK.sources.values():
-        with pytest.raises(DataError, match=r"unknown split of vqav2 'vall'; did you mean val\?"):
-            source(DataRequest("vall"))
+    for name, split_of in {"hub": "vqav2", "files": "vqav2", "demo": "the demo"}.items():
+        with pytest.raises(DataError, match=rf"unknown split of {split_of} 'vall'; did you mean val\?"):
+            TASK.sources[name](DataRequest("vall"))
 
 
 def test_missing_images_are_listed(tmp_path: Path) -> None:
@@ -379,4 +379,4 @@ def test_the_task_is_complete() -> None:
     ]
     assert (TASK.pixels.antialias, TASK.pixels.text_len) == (True, 32)
     assert TASK.cite.count("{") == TASK.cite.count("}")
-    assert set(TASK.sources) == {"hub", "files"}
+    assert set(TASK.sources) == {"hub", "files", "demo"}

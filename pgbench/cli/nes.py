@@ -26,7 +26,7 @@ _Out = Annotated[Path, typer.Option(help="A new folder for the sheet, the raters
 _Sheet = Annotated[Path, typer.Argument(metavar="SHEETDIR", help="The folder that `nes sheet` made.")]
 _Files = Annotated[list[Path], typer.Argument(metavar="RATINGS", help="One filled sheet a rater.")]
 _Moved = Annotated[list[Path] | None, typer.Option("--run", help="Where a run of the sheet lies now.")]
-_Judge = Annotated[str, typer.Option(help="Hub id or folder of an NLI checkpoint in safetensors.")]
+_Judge = Annotated[str, typer.Option(help="Hub id or folder of an NLI checkpoint; or facts, for drawings.")]
 
 
 @app.command("sheet")
@@ -95,6 +95,7 @@ def judge(
     from tqdm import tqdm
 
     from pgbench.backends import nli
+    from pgbench.demo.benchmarks import facts
     from pgbench.metrics.docci import sentences
     from pgbench.nes import answers, table
     from pgbench.nes import judge as judges
@@ -104,7 +105,7 @@ def judge(
         found = answers.read_all(runs)
         answers.require_captions(found)
         cut = [answers.captions(one, sentences) for one in found]
-        loaded = nli.load(judge, revision, device)
+        loaded = facts.judge_of(found, revision) if judge == facts.FLAG else nli.load(judge, revision, device)
         total = sum(len(caption.sentences) for run in cut for caption in run.captions)
         with tqdm(total=total, unit="sentence", desc="judging", disable=None, file=sys.stderr) as bar:
             scores = [
@@ -112,7 +113,11 @@ def judge(
             ]
         kept = [str(judges.save(one, run.folder)) for one, run in zip(scores, found, strict=True)]
     if as_json:
-        told = {"caveat": judges.CAVEAT, "warnings": table.warnings(scores, _by_key(found)), "kept": kept}
+        told = {
+            "caveat": judges.caveat(loaded.name),
+            "warnings": table.warnings(scores, _by_key(found)),
+            "kept": kept,
+        }
         streams.print_json({"runs": list(map(plain, scores)), **told})
     else:
         _print(table.of_judge(scores, _by_key(found)), kept)

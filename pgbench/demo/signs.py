@@ -20,6 +20,7 @@ from pgbench.errors import DataError, unknown
 from pgbench.sources.files import digest
 from pgbench.types import DataRequest, Dataset, Image, Sample
 
+NAMES = ("signs", "demo-signs")  # as --data-id names these drawings, as a record does
 SIDE = 112  # px of an image, square
 TILE = 8  # px of a background tile
 GRID = 4  # px between the places where a sign can be
@@ -101,14 +102,19 @@ def textvqa(request: DataRequest) -> Dataset:
 
     Raises DataError for a split that is not drawn, and for a request that names data of its own.
     """
-    given = {"--data": request.path, "--data-id": request.id, "--data-revision": request.revision}
+    given = {"--data": request.path, "--data-revision": request.revision}
+    if request.id not in (None, *NAMES):
+        given["--data-id"] = request.id
     for flag, value in given.items():
         if value is not None:
-            raise DataError(f"the demo source draws its data and cannot take {flag} {value!r}; leave it out")
+            other = ", or take signs or world" if flag == "--data-id" else ""
+            raise DataError(
+                f"the demo source draws its data and cannot take {flag} {value!r}; leave it out{other}"
+            )
     if request.split not in SPLITS:
         raise DataError(unknown("split of the demo", request.split, SPLITS))
     samples = tuple(_samples(request.split))
-    return Dataset(samples=samples, digest=digest(samples), id="demo-signs", demo=True)
+    return Dataset(samples=samples, digest=digest(samples), id=NAMES[1], demo=True)
 
 
 def chance(samples: Sequence[Sample]) -> float:

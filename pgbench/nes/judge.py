@@ -7,11 +7,12 @@ counts as not entailed, so that a proxy over-states NES and favours short captio
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
-from pgbench.backends.nli import Judge, Pair, Verdict
+from pgbench.backends.nli import Pair, Verdict
 from pgbench.durable import write_json
 from pgbench.keys import json_key
 from pgbench.nes.answers import Caption, Captions, Splitter, characters, cluster
@@ -28,6 +29,36 @@ RULE = (
     "premise: each reference caption, in windows of whole sentences where it is longer than the judge reads; "
     "a sentence is entailed if any window says so, else the window nearest to entailment decides"
 )
+
+# The judge that knows what is drawn, pgbench.demo.benchmarks.facts; a name that no hub id can have.
+FACTS = "facts of drawings"
+FACTS_CAVEAT = (
+    "exact for drawings, whose references say all there is; a sentence that is worded in another way counts "
+    "as not entailed; it says nothing about photographs"
+)
+FACTS_RULE = "a sentence is entailed if each of its statements stands in the reference caption"
+
+
+class Judging(Protocol):
+    """What is asked of a judge; `pgbench.backends.nli.Judge` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+    @property
+    def longest(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def versions(self) -> Mapping[str, str]: ...
+    def judge(
+        self, pairs: Sequence[Pair], split: Splitter, batch: int, watch: Callable[[int], object], /
+    ) -> list[Verdict]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +118,7 @@ class ProxyRun:
 
 
 def judge_run(
-    run: Captions, judge: Judge, split: Splitter, splitter: str, batch: int, watch: Callable[[int], object]
+    run: Captions, judge: Judging, split: Splitter, splitter: str, batch: int, watch: Callable[[int], object]
 ) -> ProxyRun:
     """Every sentence of a run before the judge. Raises CheckpointError for a judge that fails."""
     judged = [caption for caption in run.captions if references(caption.line)]
@@ -105,7 +136,7 @@ def judge_run(
         answers=told.digest,
         references=json_key({"references": sorted([line.id, *references(line)] for line in told.lines)}),
         splitter=splitter,
-        rule=RULE,
+        rule=FACTS_RULE if judge.name == FACTS else RULE,
         batch=batch,
         captions=len(judged),
         failed=run.failed,
@@ -122,6 +153,11 @@ def judge_run(
             for (caption, place), verdict in zip(rows, verdicts, strict=True)
         ),
     )
+
+
+def caveat(judge: str) -> str:
+    """What its verdicts must not be taken for."""
+    return FACTS_CAVEAT if judge == FACTS else CAVEAT
 
 
 def references(line: SampleLine) -> tuple[str, ...]:
@@ -144,7 +180,7 @@ def _share(rows: list[tuple[Caption, int]], verdicts: list[Verdict]) -> Share:
     )
 
 
-def _named(judge: Judge) -> NamedJudge:
+def _named(judge: Judging) -> NamedJudge:
     return NamedJudge(
         judge.name,
         judge.revision,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pgbench.nes.answers import Answers
-from pgbench.nes.judge import CAVEAT, ProxyRun
+from pgbench.nes.judge import FACTS, ProxyRun, caveat
 from pgbench.nes.rated import RatedRun
 from pgbench.nes.score import RATERS, Agreement, Share
 from pgbench.report.table import Table, caveats
@@ -39,13 +39,14 @@ def of_people(runs: Sequence[RatedRun], answers: Mapping[str, Answers], whole: A
 def of_judge(runs: Sequence[ProxyRun], answers: Mapping[str, Answers]) -> Table:
     """NES-proxy, one row a run; the judge's name is part of the column's."""
     first = runs[0]
+    what = "the facts of the drawings" if first.judge.name == FACTS else "a model read the reference captions"
     return Table(
-        title=(f"{first.name} · no NES: a model read the reference captions",),
+        title=(f"{first.name} · no NES: {what}",),
         columns=("run", "NES-proxy", "95 % interval", *_COUNTS),
         rows=tuple(_proxy(run, answers[run.run]) for run in runs),
         notes=(
             first.rule,
-            CAVEAT,
+            caveat(first.judge.name),
             *(note for run in runs for note in _judged(run)),
             *warnings(runs, answers),
         ),
