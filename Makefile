@@ -1,10 +1,12 @@
 # Two commands set up everything on a fresh machine that has Python and make:
-#   make demo   an environment in .venv, then one benchmark on the checkpoint that pgbench ships
+#   make demo   an environment in .venv, then `pgbench demo`: all of it on drawings and tiny checkpoints
 #   make test   the formatter, the linter, the types and all tests
+# DEMO=--quick         a demo of two minutes instead of ten
 # PYTHON=python3.12    another interpreter
 # TORCH_INDEX=URL      another build of torch: the index that the installation page of pytorch.org gives
 # WORKERS=4            processes that run the tests
 
+DEMO ?=
 PYTHON ?= python3
 TORCH_INDEX ?=
 WORKERS ?= 2
@@ -24,7 +26,7 @@ test prove: export OMP_NUM_THREADS = 1
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.run
-	$(VENV)/bin/pgbench run --task textvqa --quant 4bit
+	$(VENV)/bin/pgbench demo $(DEMO)
 
 test: $(VENV)/.dev
 	$(RUN) -m ruff format --check .
