@@ -11,7 +11,7 @@ from typing import Any
 
 from pgbench.batch import Cell
 from pgbench.demo import signs
-from pgbench.profiles import SHIPPED
+from pgbench.profiles import SIGNS
 from pgbench.registry import load_task
 from pgbench.sources.files import digest
 from pgbench.specs import expand
@@ -25,7 +25,7 @@ LEVELS: dict[str, tuple[Dtype, Quant]] = {
     "8bit": ("bfloat16", "8bit"),
     "4bit": ("bfloat16", "4bit"),
 }
-CHECKPOINTS = (*SHIPPED, *(f"{name}-{WIDE_PX}" for name in SHIPPED))
+CHECKPOINTS = (*SIGNS, *(f"{name}-{WIDE_PX}" for name in SIGNS))
 _SEED = 7
 _WHOSE = ("the sign", "the sign in the picture", "the sign on the left", "that one sign", "the painted sign")
 
@@ -45,7 +45,7 @@ class Asked:
 
     @property
     def wide(self) -> bool:
-        return self.checkpoint not in SHIPPED
+        return self.checkpoint not in SIGNS
 
     @property
     def name(self) -> str:

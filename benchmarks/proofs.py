@@ -16,7 +16,7 @@ from kills import Command, differing, kill_repeatedly, slow_task  # tests/kills.
 from many import watched  # tests/many.py
 
 from pgbench import store
-from pgbench.profiles import SHIPPED as SHIPPED
+from pgbench.profiles import SIGNS as SIGNS
 from pgbench.records import RunRecord, essence
 from pgbench.samples import files_of, read_lines
 from pgbench.types import DataRequest

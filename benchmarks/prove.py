@@ -41,7 +41,7 @@ def proofs(kills: int, slow_kills: int, sweep_kills: int) -> Iterator[tuple[str,
     yield "a report over 1,000 records", report_of_many
     yield "two runs of 5,000 samples compared", compare_two
     yield "killed, oracle on a slow task", partial(carried.killed_oracle, kills=slow_kills)
-    for model in carried.SHIPPED:
+    for model in carried.SIGNS:
         yield f"killed, {model} in float32", partial(carried.killed_checkpoint, model=model, kills=kills)
         yield f"batch 1 and 32, {model} in float32", partial(carried.batches_agree, model=model)
         yield f"answers from the image, {model}", partial(carried.sees, model=model)

@@ -31,7 +31,7 @@ from kills import (
 )
 
 from pgbench.errors import INCOMPLETE
-from pgbench.profiles import SHIPPED
+from pgbench.profiles import SIGNS
 from pgbench.samples import read_lines
 
 Figures: TypeAlias = dict[str, object]
@@ -165,7 +165,7 @@ def _sharded(work: Path, file: Path, dtype: str, quant: str) -> Sweep:
     """The same cells by `pgbench run --shard` and `pgbench merge`."""
     sweep = Sweep(file, work / "shards")
     tasks = [str(work / f"{name}.py") for name in ("early", "late")]
-    for model in SHIPPED:
+    for model in SIGNS:
         for task in tasks:
             flags = ("--task", task, "--model", model, "--dtype", dtype, "--quant", quant, "--source", "demo")
             more = ("--limit", "100", "--batch-size", "4", "--out", str(sweep.out))

@@ -36,10 +36,11 @@ PURE = re.compile(
     r"|report/(table|grid|axes|entries|comparison|costs|deltas|layouts|marks|placing|published_rows|saying))\.py"
 )
 IMPURE = set("io logging os pathlib shutil socket subprocess sys tempfile time urllib".split())
-PRINTS = re.compile(r"pgbench/(cli/.*|cli\.py|__main__\.py|demo/train\.py)")
-ENGINE_DOOR = re.compile(r"pgbench/(backends/.*|demo/train\.py)")
+PRINTS = re.compile(r"pgbench/(cli/.*|cli\.py|__main__\.py|demo/(train|teach|teaching/examination)\.py)")
+ENGINE_DOOR = re.compile(r"pgbench/(backends/.*|demo/(train|teach)\.py|demo/teaching/.*)")
 HEAVY_DOOR = re.compile(
-    r"pgbench/(backends/(?!(__init__|oracle|replay)\.py).*|demo/train\.py|evaluate_modules/(?!__init__\.py).*)"
+    r"pgbench/(backends/(?!(__init__|oracle|replay)\.py).*|demo/(train|teach)\.py|demo/teaching/.*"
+    r"|evaluate_modules/(?!__init__\.py).*)"
 )
 LONGEST_FILE, LONGEST_FUNCTION, MEDIAN_FUNCTION = 300, 60, 12
 VAGUE = {"base", "common", "helper", "helpers", "manager", "util", "utils"}

@@ -260,7 +260,7 @@ def test_functions_are_short() -> None:
 
 def test_modules_without_collected_doctests_hold_none() -> None:
     """pytest skips these (pyproject.toml), so an example in them would never be run."""
-    parts = ("__main__", "backends/paligemma/", "demo/train", "evaluate_modules/")
+    parts = ("__main__", "backends/paligemma/", "demo/train", "demo/teach", "evaluate_modules/")
     skipped = ("tasks/", *(f"pgbench/{part}" for part in parts))
     assert [path for path, text in HOUSE.items() if path.startswith(skipped) and ">>>" in text] == []
 

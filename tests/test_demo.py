@@ -16,10 +16,12 @@ import pytest
 import pgbench.demo
 from pgbench.demo import signs
 from pgbench.errors import DataError
+from pgbench.profiles import SHIPPED, WORLD
 from pgbench.types import DataRequest, Sample
 
 CHECKPOINTS = Path(pgbench.demo.__file__).parent / "checkpoints"
-TINY = {"tiny-gemma": "gemma", "tiny-gemma2": "gemma2"}
+TINY = {"tiny-gemma": "gemma", "tiny-gemma2": "gemma2"}  # that know signs
+TEXT_MODELS = {**TINY, "tiny-mix-224": "gemma", "tiny-mix-448": "gemma", "tiny2-mix-224": "gemma2"}
 
 
 @functools.cache
@@ -137,16 +139,27 @@ def test_the_demo_takes_no_data(given: str) -> None:
 
 
 def test_the_checkpoints_are_small() -> None:
-    assert sum(file.stat().st_size for file in CHECKPOINTS.rglob("*") if file.is_file()) <= 6_000_000
+    """And what is said of their bytes and hashes is true."""
+    said = (CHECKPOINTS / "README.md").read_text()
+    sizes = {name: sum(file.stat().st_size for file in (CHECKPOINTS / name).iterdir()) for name in SHIPPED}
+    world = sum(sizes[name] for name in WORLD)
+    assert world <= 12_000_000
+    assert f"{sum(sizes.values()):,} bytes" in said
+    assert f"{world:,} of them" in said
+    assert {path.name for path in CHECKPOINTS.iterdir()} == {*SHIPPED, "README.md"}
+    for name in SHIPPED:
+        digest = hashlib.sha256((CHECKPOINTS / name / "model.safetensors").read_bytes()).hexdigest()
+        assert f"| `{name}` | `{digest}` |" in said
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_checkpoint_is_a_paligemma_on_disk(name: str) -> None:
     config = json.loads((CHECKPOINTS / name / "config.json").read_text())
     text = config["text_config"]
     assert config["architectures"] == ["PaliGemmaForConditionalGeneration"]
-    assert text["model_type"] == TINY[name]
-    if TINY[name] == "gemma2":
+    assert text["model_type"] == TEXT_MODELS[name]
+    assert config["vision_config"]["image_size"] == int(name[-3:] if "mix" in name else 56)
+    if TEXT_MODELS[name] == "gemma2":
         assert (text["attn_logit_softcapping"], text["final_logit_softcapping"]) == (50.0, 30.0)
         assert (text["query_pre_attn_scalar"], text["sliding_window"]) == (text["head_dim"], 4096)
     words = json.loads((CHECKPOINTS / name / "tokenizer.json").read_text())

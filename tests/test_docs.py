@@ -13,6 +13,7 @@ from pgbench.cli import invoke
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = (
+    "demo",
     "run",
     "tasks",
     "show",

@@ -18,6 +18,7 @@ from pgbench.cli import (
     check,
     compare,
     data,
+    demo,
     doctor,
     export,
     fetch,
@@ -49,6 +50,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run", short_help="Run one checkpoint on one task, or go on with it.")(run.run)
+app.command("demo", short_help="See all of it work, on drawings and tiny checkpoints.")(demo.demo)
 app.command("sweep", short_help="Run checkpoints x levels x tasks, or go on with them.")(sweep.sweep)
 app.command("status", short_help="How far a sweep is, while it runs and afterwards.")(status.status)
 app.command("tasks", short_help="List the tasks, or show one of them fully.")(tasks.tasks)

@@ -121,7 +121,7 @@ def _rating(path: Path) -> tuple[str, Rating]:
         told = f"NES by {raters} rater{'s' if raters != 1 else ''}, n = {share.n:,} sentences; {people.rule}"
         return people.answers, Rating("nes", PEOPLE, _score(share, people.failed), told)
     proxy = proxies.load(path)
-    told = f"{proxy.name}, n = {proxy.share.n:,} sentences; {judge.CAVEAT}"
+    told = f"{proxy.name}, n = {proxy.share.n:,} sentences; {judge.caveat(proxy.judge.name)}"
     return proxy.answers, Rating(proxy.name, proxy.name, _score(proxy.share, proxy.failed), told)
 
 

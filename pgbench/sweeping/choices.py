@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from pgbench.errors import UsageError, task_code, unknown
 from pgbench.plan import Shard
+from pgbench.profiles import DRAWINGS, DRAWN
 from pgbench.recipe.splits import split_of
 
 if TYPE_CHECKING:
@@ -19,17 +21,25 @@ _DIGITS = 10  # of a batch size: more is a slip of the hand, and Python makes no
 
 
 def source(task: Task, asked: str | None, data: DataRequest, *, drawn: bool) -> str:
-    """The source that was named; else the drawings where nothing real is named and `drawn` allows them, the
-    original files for a folder without parquet, else the task's first source. Raises UsageError."""
+    """The source that was named; else the drawings where they are named, or nothing is and `drawn` allows
+    them; the original files for a folder without parquet, else the task's first source. Raises UsageError."""
     if asked is not None and asked not in task.sources:
         raise UsageError(unknown(f"source of {task.name}", asked, task.sources))
     if asked:
         return asked
-    if "demo" in task.sources and drawn and not any((data.path, data.id, data.revision)):
+    real = data.path or data.revision or (data.id and data.id not in DRAWN)
+    if "demo" in task.sources and not real and (drawn or data.id):
         return "demo"
     if "files" in task.sources and data.path and not _has_parquet(Path(data.path)):
         return "files"
     return next(iter(task.sources))
+
+
+def drawings(source: str, data: DataRequest, model: ModelRequest) -> DataRequest:
+    """The request, for drawn data with those that a shipped checkpoint knows, unless some are named."""
+    if source != "demo" or data.path or data.id or data.revision:
+        return data
+    return replace(data, id=DRAWINGS.get(model.model or ""))
 
 
 def _has_parquet(path: Path) -> bool:
@@ -69,8 +79,6 @@ def metric(task: Task, asked: str | None) -> Task:
 
 def with_draw(task: Task, seed: int | None) -> Task:
     """The task with its official script's own guesses scored as well. Raises UsageError where it has none."""
-    from dataclasses import replace
-
     if seed is None:
         return task
     if task.draw is None:

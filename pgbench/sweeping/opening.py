@@ -58,11 +58,12 @@ def open_cell(
     load_backend(asked.backend)  # an unknown name is told before an unknown source
     drawn = asked.model.model in (None, *SHIPPED) and not asked.model.predictions
     source = choices.source(task, asked.source, asked.data, drawn=drawn)
-    split = choices.split(task, asked.data.split)
+    data = choices.drawings(source, asked.data, asked.model)
+    split = choices.split(task, data.split)
     replayed = bool(asked.backend == "replay" and replay.required(asked.model))
     engine = None if replayed else engine_of(asked.backend, asked.model)
     variant = choices.variant(task, asked.variant)
-    dataset = choices.dataset(task, source, replace(asked.data, split=split, variant=variant))
+    dataset = choices.dataset(task, source, replace(data, split=split, variant=variant))
     choices.check_metric(task, asked.metric, dataset)
     surplus: Sequence[str] = ()
     if engine is None:  # read by the task, which knows its own result files

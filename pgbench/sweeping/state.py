@@ -22,6 +22,7 @@ from pgbench.locks import Lock
 from pgbench.profiles import SHIPPED
 from pgbench.recipe.asked import AskedCell
 from pgbench.specs import called
+from pgbench.sweeping import choices
 
 if TYPE_CHECKING:
     from pgbench.sweeping.told import Told
@@ -123,7 +124,8 @@ def _data_id(asked: AskedCell) -> str:
     """The same for cells that answer the same samples."""
     chosen = (asked.task, asked.source, asked.variant, asked.limit, asked.seed)
     drawn = asked.source is None and asked.model.model in (None, *SHIPPED) and not asked.model.predictions
-    parts = {"chosen": chosen, "drawn": drawn, "data": dataclasses.asdict(asked.data)}
+    data = choices.drawings(asked.source or "demo", asked.data, asked.model)
+    parts = {"chosen": chosen, "drawn": drawn, "data": dataclasses.asdict(data)}
     return json_key(parts)[:16]
 
 
