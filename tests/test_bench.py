@@ -89,6 +89,7 @@ def counted(work: Callable[[], object]) -> float:
 def test_flops_are_those_that_torch_counts(name: str) -> None:
     import torch
 
+    from pgbench.backends.paligemma.last import at_last
     from pgbench.backends.paligemma.widths import model_of
 
     of = replace(SMALL, model=name)
@@ -108,6 +109,11 @@ def test_flops_are_those_that_torch_counts(name: str) -> None:
         keys = outs[0].past_key_values
         return prefill, counted(lambda: model(**more, past_key_values=keys, use_cache=True))
 
+    def cut(text: int) -> float:
+        """What a prompt takes with its last layer at the last token alone."""
+        with at_last(model):
+            return ask(text)[0]
+
     short, long = (flops(size(of), images=1, text=text, answer=2) for text in (9, 300))  # its own key is met
     (prefill, step), (_, later) = ask(9), ask(300)
     assert rows * short.vision == pytest.approx(counted(lambda: model.get_image_features(pixels)), rel=1e-9)
@@ -115,6 +121,10 @@ def test_flops_are_those_that_torch_counts(name: str) -> None:
     assert rows * short.prefill == pytest.approx(prefill, rel=2e-3)
     assert rows * short.step == pytest.approx(step, rel=5e-3)
     assert rows * (long.step - short.step) == pytest.approx(later - step, rel=1e-9)
+    for text in (9, 300):
+        spared = flops(size(of), images=1, text=text, cut=True)
+        assert rows * spared.prefill == pytest.approx(cut(text), rel=2e-3)
+        assert (spared.vision, spared.step) == (short.vision, flops(size(of), images=1, text=text).step)
 
 
 def test_a_448_px_sample_takes_five_tflop() -> None:
@@ -209,7 +219,7 @@ def test_the_prompt_is_as_long_as_asked_for(measured: Bench) -> None:
     assert abs(measured.prompt - (16 + 20)) <= 1  # a word of the shipped tokenizer has two tokens
     model = engine(ModelRequest(model="tiny-gemma2")).size()
     assert model is not None
-    assert measured.flops == flops(model, images=1, text=measured.prompt - 16, answer=6)
+    assert measured.flops == flops(model, images=1, text=measured.prompt - 16, answer=6, cut=True)
     assert measured.shape == shape_of(model)
 
 

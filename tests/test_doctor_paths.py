@@ -131,7 +131,9 @@ def test_a_limit_that_is_not_kept(patients: Patients, monkeypatch: pytest.Monkey
     monkeypatch.setattr(
         greedy,
         "decode",
-        lambda model, inputs, limits, stop: decode(model, inputs, [max(limits)] * len(limits), stop),
+        lambda model, inputs, limits, stop, **how: decode(
+            model, inputs, [max(limits)] * len(limits), stop, **how
+        ),
     )
     monkeypatch.setattr(type(patient.backend), "_reply", _whole(type(patient.backend)._reply))
     assert "expected [2, 6, 6, 1]" in finding(patient, "leaving").said
@@ -262,6 +264,34 @@ def test_a_stack_that_names_another_kernel(patients: Patients, monkeypatch: pyte
     found = finding(patient, "kernels")
     assert found.said == "the text model uses eager attention, the stack says grouped"
     assert broken(patient) == "kernels"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("fault", ["another place", "padding is seen", "without its picture"])
+def test_a_last_layer_that_went_wrong_after_it_was_looked_at(
+    patients: Patients, monkeypatch: pytest.MonkeyPatch, fault: str, family: str, dtype: str
+) -> None:
+    """What is computed at a prompt's last token alone is held against whole passes."""
+    from pgbench.backends.paligemma import last
+
+    cut, patient = last._instead, patients(family, dtype)
+    assert patient.backend._loaded.cut
+
+    def wrong(layer: Any, given: Any, named: Any) -> Any:
+        if (found := cut(layer, given, named)) is None:
+            return None
+        hidden, changed = found
+        if fault == "another place":
+            changed["position_embeddings"] = tuple(part[:, :1] for part in named["position_embeddings"])
+        elif fault == "padding is seen":
+            changed["attention_mask"] = None
+        else:
+            named["past_key_values"].layers[layer.self_attn.layer_idx].values[:, :, :16] = 0
+        return hidden, changed
+
+    monkeypatch.setattr(last, "_instead", wrong)
+    assert broken(patient) in ("cache", "batch")  # one row's padding moves little below float32
 
 
 @pytest.mark.parametrize("cache", ["static", "dynamic"])

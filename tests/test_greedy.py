@@ -129,6 +129,21 @@ def test_rows_of_very_different_lengths_print_what_generate_prints(model: Any, e
     assert needed <= sum(passes.rows) <= needed * 4 / 3 + 12
 
 
+def test_a_limit_beyond_all_memory_costs_none(
+    model: Any, ending: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What grows with an answer grows a few tokens at a time."""
+    from pgbench.backends.paligemma import greedy
+
+    monkeypatch.setattr(greedy, "_AHEAD", 3)
+    prepared = questions(model, 8)
+    padding(model, prepared)
+    expected = plain(model, prepared, 32)
+    assert max(map(len, expected)) > 3 * greedy._AHEAD
+    found = tokens(model.generate(questions(model, 8, new=10**15)))
+    assert [list(ids) for ids in found] == expected
+
+
 def test_a_row_of_a_batch_prints_what_it_prints_alone(model: Any, ending: list[int]) -> None:
     prepared = questions(model, 9, first=40)
     padding(model, prepared)

@@ -25,13 +25,19 @@ class Flops:
         return self.vision + self.text
 
 
-def flops(size: ModelSize, *, images: float, text: float, answer: float = 0.0) -> Flops:
-    """`images` of a prompt, `text`: its other tokens, `answer`: new tokens. Fractions are means over rows."""
+def flops(size: ModelSize, *, images: float, text: float, answer: float = 0.0, cut: bool = False) -> Flops:
+    """`images` of a prompt, `text`: its other tokens, `answer`: new tokens. Fractions are means over rows.
+
+    `cut`: of the last layer, all tokens but the last one of a prompt have keys and values alone.
+    """
     prompt = images * size.image_tokens + text
     logits = 2.0 * size.width * size.vocabulary
     return Flops(
         vision=images * _tower(size),
-        text=_linear(size, prompt, sees=False) + _attention(size, prompt, prompt) + logits,
+        text=_linear(size, prompt, sees=False)
+        + _attention(size, prompt, prompt)
+        - (_spared(size, prompt) if cut else 0.0)
+        + logits,
         step=_linear(size, 1.0, sees=False) + _attention(size, 1.0, prompt + answer / 2) + logits,
     )
 
@@ -46,6 +52,13 @@ def _tower(size: ModelSize) -> float:
 
 def _linear(size: ModelSize, tokens: float, *, sees: bool) -> float:
     return 2.0 * tokens * sum(one.count * one.weights for one in size.linears if one.sees == sees)
+
+
+def _spared(size: ModelSize, prompt: float) -> float:
+    """Of one layer, for all tokens but the last: everything but keys and values."""
+    asking = prompt - 1
+    layer = _linear(size, asking, sees=False) + _attention(size, asking, prompt)
+    return (layer - 2.0 * asking * size.width * size.cached) / size.layers
 
 
 def _attention(size: ModelSize, asking: float, asked: float) -> float:

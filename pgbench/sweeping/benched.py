@@ -50,7 +50,7 @@ def pace_of_bench(
     if found is None or (times := seconds(found, cell.spec.batch)) is None:
         return None
     asks = asking(cell, first)
-    prefill = times[0] * _prefill(size, asks) / found.flops.prefill
+    prefill = times[0] * _prefill(size, asks, cut="prefill" in found.stack.numerics) / found.flops.prefill
     batch = prefill + asks.steps * times[1]
     stack = found.stack
     return Pace(cell.spec.batch / batch, found.load_seconds, "bench", stack.device_name or stack.device)
@@ -98,9 +98,9 @@ def _times(bench: Bench, row: Row) -> tuple[float, float]:
     return row.prefill_seconds or 0.0, row.step_seconds(bench.work.new) or 0.0
 
 
-def _prefill(size: ModelSize, asks: Asking) -> float:
+def _prefill(size: ModelSize, asks: Asking, *, cut: bool) -> float:
     """FLOPs of one prompt, its pictures as often as they are really looked at."""
-    found = flops(size, images=asks.images, text=asks.text)
+    found = flops(size, images=asks.images, text=asks.text, cut=cut)
     return found.text + (found.vision * asks.seen / asks.images if asks.images else 0.0)
 
 

@@ -9,6 +9,7 @@ has its number of rows for good, `generate` itself is called.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +17,11 @@ from typing import Any
 import torch
 from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 
+from pgbench.backends.paligemma.last import at_last
+
 # Rows leave when at least one in so many has ended: to select the others in the cache costs about a pass.
 _LEAVING = 4
+_AHEAD = 64  # tokens by which a mask grows: most answers end before, and a limit may be any number
 # RuntimeErrors of torch 2.13: its CPU allocator; libraries to which the allocator has left no room; and what
 # CUDA itself says to those that ask it for memory without torch.
 _NO_ROOM = (
@@ -44,27 +48,30 @@ class Answer:
         self.over = token in stop or len(self.ids) >= self.limit
 
 
-def decode(model: Any, inputs: dict[str, Any], limits: Sequence[int], stop: Sequence[int]) -> list[Answer]:
+def decode(
+    model: Any, inputs: dict[str, Any], limits: Sequence[int], stop: Sequence[int], *, cut: bool = False
+) -> list[Answer]:
     """Answers of a batch, in its order.
 
     inputs: [rows, longest] ids, mask and types, padded on the left, and pixels or features; `limits`: the
-    most tokens of each row, at least 1; `stop`: tokens that end an answer.
+    most tokens of each row, at least 1; `stop`: tokens that end an answer; `cut`: see last.py.
     """
     answers, ends = [Answer(limit) for limit in limits], frozenset(stop)
     present = list(range(len(limits)))
     cache = DynamicCache(config=model.config.get_text_config(decoder=True))
     mask = inputs["attention_mask"]
-    padded = not bool((mask == 1).all())
+    length, padded = mask.shape[1], not bool((mask == 1).all())
     positions = (mask.cumsum(-1) - 1).clamp(min=0) + 1  # PaliGemma counts from 1
+    causal = torch.ones_like(mask[:, :1])  # the type of a token of an answer
     step = {**inputs, "attention_mask": mask if padded else None}
-    with torch.inference_mode(), _raw(model) as raw:
+    with torch.inference_mode(), _raw(model) as raw, at_last(model, cut):
         while True:
             output = model(
                 **step, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
             )
-            tokens, found = _chosen(output.logits[:, -1].to(mask.device), raw)
+            tokens, found = _chosen(output.logits[:, -1].to(mask.device), raw.pop())
             for row, token, finite in zip(present, *found, strict=True):
-                answers[row].add(token, bool(finite), ends)
+                answers[row].add(token, finite, ends)
             staying = [place for place, row in enumerate(present) if not answers[row].over]
             if not staying:
                 return answers
@@ -73,21 +80,27 @@ def decode(model: Any, inputs: dict[str, Any], limits: Sequence[int], stop: Sequ
                 _select(cache, rows)
                 tokens, mask, positions = tokens[rows], mask[rows], positions[rows]
                 present = [present[place] for place in staying]
-            mask = torch.cat([mask, mask.new_ones((len(present), 1))], dim=1)
-            positions = positions[:, -1:] + 1
+            if length == mask.shape[1]:
+                mask = torch.cat([mask, mask.new_ones((len(present), _AHEAD))], dim=1)
+            length, positions = length + 1, positions[:, -1:] + 1
             step = {
                 "input_ids": tokens[:, None],
-                "attention_mask": mask if padded else None,
-                "token_type_ids": torch.ones_like(tokens)[:, None],  # an answer is causal
+                "attention_mask": mask[:, :length] if padded else None,
+                "token_type_ids": causal[: len(present)],
             }
 
 
-def _chosen(logits: torch.Tensor, raw: list[torch.Tensor]) -> tuple[torch.Tensor, list[list[int]]]:
-    """The likeliest token of each row, on the device; as numbers, with whether all logits are finite."""
-    wide = logits.float()
-    tokens = wide.argmax(dim=-1)
-    sound = raw.pop().to(wide.device) & _finite(wide)
-    return tokens, torch.stack([tokens, sound.long()]).tolist()  # one wait for the device a pass
+def _chosen(logits: torch.Tensor, raw: torch.Tensor) -> tuple[torch.Tensor, tuple[list[int], list[bool]]]:
+    """The likeliest token of each row, on the device; as numbers, with whether all logits are finite.
+
+    `raw`: the logits before a soft-cap, which leaves finite ones finite. Numbers of tokens are far below
+    2^24, up to which float32 holds integers, and one wait for the device a pass is enough.
+    """
+    tokens = logits.float().argmax(dim=-1)
+    least, most = (end.to(logits.device, torch.float32) for end in (raw.amin(dim=-1), raw.amax(dim=-1)))
+    numbers, *ends = torch.stack([tokens.float(), least, most]).tolist()
+    sound = [math.isfinite(low) and math.isfinite(high) for low, high in zip(*ends, strict=True)]
+    return tokens, ([int(number) for number in numbers], sound)
 
 
 def _select(cache: Any, rows: torch.Tensor) -> None:
@@ -95,19 +108,21 @@ def _select(cache: Any, rows: torch.Tensor) -> None:
         layer.batch_select_indices(rows.to(layer.keys.device))
 
 
-def _finite(logits: torch.Tensor) -> torch.Tensor:
-    """[rows]: the least and the largest are finite, which nan is neither than. Two passes: on a CPU `aminmax`
-    and `isfinite` take ten times as long (torch 2.13)."""
+def all_finite(logits: torch.Tensor) -> torch.Tensor:
+    """[..., vocabulary] -> [...]: the least and the largest are finite, which neither is where one is nan.
+
+    Two passes: on a CPU `aminmax` and `isfinite` take ten times as long (torch 2.13).
+    """
     return torch.isfinite(logits.amin(dim=-1)) & torch.isfinite(logits.amax(dim=-1))
 
 
 @contextlib.contextmanager
 def _raw(model: Any) -> Iterator[list[torch.Tensor]]:
-    """Whether logits are finite before Gemma 2's soft-cap, which turns an overflow into a finite 30."""
+    """The last logits of a pass before Gemma 2's soft-cap, which turns an overflow into a finite 30."""
     found: list[torch.Tensor] = []
 
     def look(_module: object, _inputs: object, logits: torch.Tensor) -> None:
-        found.append(_finite(logits[:, -1]))
+        found.append(logits[:, -1])
 
     hook = model.lm_head.register_forward_hook(look)
     try:
@@ -134,15 +149,15 @@ class FiniteRows:
         self._limits, self._stop = torch.tensor(limits), torch.tensor(stop)
         self._over = torch.zeros(len(limits), dtype=torch.bool)
         self._step = 0
-        self.raw: list[torch.Tensor] = []  # of the pass that is looked at; filled by `_raw`
+        self.raw: list[torch.Tensor] = []  # the logits of the pass that is looked at; filled by `_raw`
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         if self._step:  # at the first step the last token is the prompt's
             self._over |= torch.isin(input_ids[:, -1].cpu(), self._stop) | (self._step >= self._limits)
         self._step += 1
-        sound = _finite(scores).cpu()
+        sound = all_finite(scores).cpu()
         if self.raw:
-            sound &= self.raw.pop().cpu()
+            sound &= all_finite(self.raw.pop()).cpu()
         self.finite &= sound | self._over
         return scores
 

@@ -24,6 +24,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from pgbench.backends.paligemma.greedy import all_finite
+from pgbench.backends.paligemma.last import at_last
 from pgbench.backends.paligemma.prompts import Tokens
 from pgbench.errors import SampleError, UsageError
 from pgbench.types import Continuation, Prepared, Reply
@@ -81,17 +83,20 @@ def score(
     prepared: Sequence[Prepared],
     continuations: Sequence[Sequence[str]],
     words: Words,
+    *,
+    cut: bool = False,
 ) -> list[Reply]:
     """A reply for each prompt of a batch, with the log-likelihood of every token of its continuations.
 
-    inputs: [batch, longest] ids, mask and types, padded on the left, and pixels. No more rows than the batch
-    has go through the model at once.
+    inputs: [batch, longest] ids, mask and types, padded on the left, and pixels; `cut`: see last.py. No more
+    rows than the batch has go through the model at once.
     Raises UsageError for attention without a mask, SampleError for a continuation that cannot be.
     """
     require_mask(str(model.config.text_config._attn_implementation))
     asked = [_Asked(row, words.ids(text)) for row, texts in enumerate(continuations) for text in texts]
     with torch.inference_mode():
-        first, cache = _prefix(model, inputs)
+        with at_last(model, cut):
+            first, cache = _prefix(model, inputs)
         found: list[tuple[list[float], bool]] = []
         for start in range(0, len(asked), len(prepared)):
             found += _rows(model, inputs, first, cache, asked[start : start + len(prepared)], words.end)
@@ -189,10 +194,10 @@ def _selected(cache: Any, rows: torch.Tensor) -> Any:
 def _forward(model: Any, **inputs: Any) -> _Step:
     raw: list[torch.Tensor] = []
     hook = model.lm_head.register_forward_hook(
-        lambda _module, _inputs, logits: raw.append(torch.isfinite(logits).all(dim=-1))
+        lambda _module, _inputs, logits: raw.append(all_finite(logits))
     )
     try:
         output = model(**inputs, use_cache=True)
     finally:
         hook.remove()
-    return _Step(output.logits, raw[0] & torch.isfinite(output.logits).all(dim=-1), output.past_key_values)
+    return _Step(output.logits, raw[0] & all_finite(output.logits), output.past_key_values)

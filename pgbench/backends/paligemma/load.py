@@ -23,7 +23,7 @@ from transformers import (
 
 from pgbench.backends import start_process_peak, versions
 from pgbench.backends.paligemma import adapter as adapters
-from pgbench.backends.paligemma import lora, paper, placement, quantizers
+from pgbench.backends.paligemma import last, lora, paper, placement, quantizers
 from pgbench.backends.paligemma.adapter import Adapter
 from pgbench.backends.paligemma.proof import prove, true_bytes
 from pgbench.backends.paligemma.settling import settle
@@ -51,6 +51,7 @@ class Loaded:
     gpus: tuple[torch.device, ...] = ()  # in use; more than one with --device auto-map
     cache: CacheKind = "dynamic"  # of generation; what the stack names as well
     measured: frozenset[str] = frozenset()  # of threads and attention, what was chosen by time
+    cut: bool = False  # the last layer is computed at a prompt's last token alone; the stack says so
 
 
 def load(
@@ -72,7 +73,7 @@ def load(
     _require_match(checkpoint.id, model, processor)
     workarounds = quantizers.cpu_workarounds(model, device) + quantizers.unlock(model, checkpoint.quant)
     fresh = prove(model, checkpoint.quant, workarounds, checkpoint.quant_scope)
-    chosen = settle(checkpoint.id, model, processor, device, request)
+    chosen = settle(checkpoint, model, processor, device, request)
     settled = prove(model, checkpoint.quant, workarounds, checkpoint.quant_scope)
     if fresh.double_quant and not settled.double_quant:
         unfolded = "the packed AVX512-BF16 path keeps the doubly quantized statistics unfolded, in bfloat16"
@@ -90,7 +91,7 @@ def load(
         },
         quantization=settled,
         weight_bytes=true_bytes(model),
-        numerics={"cache": chosen.cache}
+        numerics={"cache": chosen.cache, **({"prefill": last.SAID} if chosen.cut else {})}
         | _numerics(device, checkpoint.quant)
         | (paper.numerics(model) if checkpoint.protocol == "paper" else {}),
         adapter=adapted,
@@ -98,7 +99,9 @@ def load(
         tried=chosen.tried,
     )
     gpus = placement.gpus(device, placed)
-    return Loaded(model, processor, device, dtype, stack, before, gpus, chosen.cache, chosen.measured)
+    return Loaded(
+        model, processor, device, dtype, stack, before, gpus, chosen.cache, chosen.measured, chosen.cut
+    )
 
 
 def _used(checkpoint: Checkpoint) -> list[str]:

@@ -15,6 +15,7 @@ from pgbench.backends.paligemma.probes_patient import (
     Seen,
     apart,
     is_prefix,
+    of_all_tokens,
     question,
     text_span,
     watch,
@@ -31,6 +32,7 @@ ALONE = {"float32": 1e-4, "bfloat16": 0.15, "float16": 0.05, "8bit": 0.25}
 _WORDS_SHORT, _WORDS_LONG = 12, 40
 
 
+@of_all_tokens
 def attention(patient: Patient) -> Finding:
     """Tokens of the prefix see later ones: images see text, text sees text that follows.
 
@@ -115,6 +117,7 @@ def _later(patient: Patient, prepared: Prepared) -> Prepared:
     return with_ids(prepared, ids)
 
 
+@of_all_tokens
 def each_layer(patient: Patient) -> Finding:
     """Every layer attends from the first, middle and last tokens to the whole prefix, and to nothing else."""
     batch = [
@@ -142,6 +145,7 @@ def _places(patient: Patient, prepared: Prepared) -> list[int]:
     return [prepared.length - place for place in (0, images // 2, images, start, prepared.length - 1)]
 
 
+@of_all_tokens
 def padding(patient: Patient) -> Finding:
     """What stands in the padding changes nothing, and a padded row answers as it does alone."""
     batch = [question(patient, seed, words=words, new=1) for seed, words in ((7, _WORDS_LONG), (8, 1))]

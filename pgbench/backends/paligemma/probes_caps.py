@@ -20,7 +20,14 @@ from pgbench.backends.paligemma.probes_layers import (
     row_of,
     scores,
 )
-from pgbench.backends.paligemma.probes_patient import Patient, apart, never_stopping, question, watch
+from pgbench.backends.paligemma.probes_patient import (
+    Patient,
+    apart,
+    never_stopping,
+    of_all_tokens,
+    question,
+    watch,
+)
 from pgbench.records import Finding
 
 # Distance of capped logits from the cap of the protocol; measured at most 0 and 0.007, 0.05 at 33 for 30.
@@ -48,6 +55,7 @@ def _text_config(patient: Patient) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+@of_all_tokens
 def caps(patient: Patient) -> Finding:
     """Soft-caps by numbers: scores and logits are driven beyond where a cap would bend them."""
     attention, final = wanted_caps(patient)
@@ -116,6 +124,7 @@ def _final_cap(patient: Patient, cap: float | None) -> tuple[float, float]:
     return right, wrong
 
 
+@of_all_tokens
 def window(patient: Patient) -> Finding:
     """Which tokens a generated one sees in each layer, by numbers, with the window shortened.
 

@@ -17,6 +17,7 @@ from pgbench.backends.paligemma.probes_patient import (
     apart,
     ask,
     never_stopping,
+    of_all_tokens,
     picture,
     question,
     unstopped,
@@ -33,6 +34,7 @@ _CONTINUATIONS = ("red", "red car on a street", "what does it say")
 _LIKELY = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.02, "8bit": 0.1}
 
 
+@of_all_tokens
 def features(patient: Patient) -> Finding:
     """A picture gives the same beside other pictures, in another order, for its second question, when it is
     kept for a later batch, and when each row brings its pixels."""

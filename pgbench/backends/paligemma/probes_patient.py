@@ -7,6 +7,7 @@ Probes ask through `prepare` and `generate`, as a run does, and look with hooks:
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from PIL import Image as Pillow
 
 from pgbench.backends.paligemma.generate import PaliGemma
 from pgbench.errors import SampleError
+from pgbench.records import Finding
 from pgbench.types import Checkpoint, Image, Pixels, Prepared, Reply, Request
 
 Hook = tuple[Any, Callable[..., Any]]  # a module, and a forward hook of it
@@ -100,6 +102,24 @@ class Seen:
     raw: list[torch.Tensor] = field(default_factory=list)  # [rows, vocabulary] out of the output layer
     logits: list[torch.Tensor] = field(default_factory=list)  # [rows, vocabulary] out of the whole model
     replies: Sequence[Reply] = ()
+
+
+def of_all_tokens(probe: Callable[[Patient], Finding]) -> Callable[[Patient], Finding]:
+    """A probe whose matter comes before the last layer, or is every token behind it. Runs compute that layer
+    at a prompt's last token alone (last.py); what goes wrong there the probe of the cache finds, which holds
+    the steps of answers against whole passes."""
+
+    @functools.wraps(probe)
+    def run(patient: Patient) -> Finding:
+        backend = patient.backend
+        cut = backend._loaded.cut
+        backend._loaded = replace(backend._loaded, cut=False)
+        try:
+            return probe(patient)
+        finally:
+            backend._loaded = replace(backend._loaded, cut=cut)
+
+    return run
 
 
 def watch(backend: PaliGemma, batch: Sequence[Prepared], steps: int = 1, hooks: Sequence[Hook] = ()) -> Seen:

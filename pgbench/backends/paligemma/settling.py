@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from pgbench.backends.paligemma import caches, kernels, threads
+from pgbench.backends.paligemma import caches, kernels, last, threads
 from pgbench.errors import CheckpointError, UsageError, told
-from pgbench.types import CacheKind, ModelRequest
+from pgbench.types import CacheKind, Checkpoint, ModelRequest
 
 _PROMPTS = ("a", "a b c d")  # of unlike length: one row is padded
 
@@ -22,17 +22,21 @@ class Settled:
 
     threads: int
     cache: CacheKind
-    tried: Mapping[str, str]  # threads, attention and cache: each in one line, with figures
+    tried: Mapping[str, str]  # threads, attention, cache and prefill: each in one line, with figures
     measured: frozenset[str]  # of these, what was chosen by time: another session may choose otherwise
+    cut: bool  # of a prompt, the last layer is computed at its last token alone
 
 
-def settle(name: str, model: Any, processor: Any, device: torch.device, request: ModelRequest) -> Settled:
+def settle(
+    checkpoint: Checkpoint, model: Any, processor: Any, device: torch.device, request: ModelRequest
+) -> Settled:
     """Choose kernels on the loaded model, and end with a pass on a grey image: bitsandbytes repacks weights
     at the first one, and what is measured shall be what runs.
 
     Raises UsageError for a kernel that was asked for and cannot be used, CheckpointError for weights that
     cannot look at an image.
     """
+    name = checkpoint.id
     try:
         count, of_threads, measured = threads.pin(model, device, request.threads)
         attention = kernels.choose(model, device, request.attention)
@@ -41,6 +45,9 @@ def settle(name: str, model: Any, processor: Any, device: torch.device, request:
         cache, of_cache = caches.choose(
             model, lambda: _rows(model, processor, device, len(_PROMPTS)), request.cache
         )
+        cut, of_prefill = False, "the whole last layer: generate fills a static cache"
+        if cache == "dynamic":
+            cut, of_prefill = last.choose(model, device, checkpoint.quant)
     except torch.OutOfMemoryError as error:
         raise CheckpointError(f"{name} leaves {device} no memory for one image; try --quant 4bit") from error
     except UsageError:
@@ -48,8 +55,8 @@ def settle(name: str, model: Any, processor: Any, device: torch.device, request:
     except Exception as error:  # a config that loads and does not run
         raise CheckpointError(f"{name} cannot look at an image: {told(error)}") from error
     free = {"threads": measured, "attention": request.attention is None}
-    tried = {"threads": of_threads, "attention": attention, "cache": of_cache}
-    return Settled(count, cache, tried, frozenset(name for name, chosen in free.items() if chosen))
+    tried = {"threads": of_threads, "attention": attention, "cache": of_cache, "prefill": of_prefill}
+    return Settled(count, cache, tried, frozenset(name for name, chosen in free.items() if chosen), cut)
 
 
 def _rows(model: Any, processor: Any, device: torch.device, count: int) -> dict[str, torch.Tensor]:
