@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Hashable, Sequence
 from typing import TypeAlias
 
 from pgbench import reuse
@@ -14,7 +14,7 @@ from pgbench.batch import Cell, Ready, answer, ask, askable, prepare, warm_up
 from pgbench.batching import Planned
 from pgbench.fitting import Fitting
 from pgbench.records import SampleLine
-from pgbench.types import Prepared, Request, RunSpec, Sample
+from pgbench.types import Prepared, Request, RunSpec, Sample, cluster_of
 from pgbench.witness import Witness
 
 _Item: TypeAlias = tuple[Sample, bool]  # whether its pictures are encoded by themselves
@@ -59,7 +59,8 @@ class Answering:
     def _coming(self, numbers: Sequence[int]) -> Generator[Turn[_Item, _Attempt], None, None]:
         if not getattr(self._backend, "opens_images", True):
             return in_turn(numbers, self._gathered, self._prepared)
-        return in_threads(numbers, self._gathered, self._prepared, ahead(self._cell.spec))
+        alike = _pictures if self._backend.describe().device == "cpu" else None
+        return in_threads(numbers, self._gathered, self._prepared, ahead(self._cell.spec), alike)
 
     def _gathered(self, number: int) -> list[_Item]:
         samples, planned = self._cell.dataset.samples, self._planned
@@ -75,6 +76,12 @@ class Answering:
         prepared = witness.heard(samples, turn.prepared, lambda number: self._prepared(turn.items[number]))
         given = self._known.given(askable(prepared))
         return Ready(turn.number, samples, prepared, given, self._planned.positions.first(turn.number))
+
+
+def _pictures(item: _Item) -> Hashable:
+    """Equal for questions about the same pictures."""
+    sample, _ = item
+    return cluster_of(sample), tuple(image.name for image in sample.images)
 
 
 def ahead(spec: RunSpec) -> int:

@@ -17,6 +17,7 @@ from pgbench.answering import ahead
 from pgbench.backends import Engine
 from pgbench.batching import LONGEST_FIRST
 from pgbench.errors import DataError, RunStopped
+from pgbench.records import Stack
 from pgbench.runner import run
 from pgbench.samples import read_lines
 from pgbench.sweeping.loans import Loans
@@ -141,6 +142,48 @@ def test_whatever_the_size_of_a_batch_its_order_stays(size: int) -> None:
     threaded = [turn.prepared for turn in in_threads(range(6), items.__getitem__, str, 2)]
     plain = [turn.prepared for turn in in_turn(range(6), items.__getitem__, str)]
     assert threaded == plain == [list(map(str, one)) for one in items]
+
+
+def test_of_items_that_are_alike_the_first_is_prepared_in_a_thread_and_the_others_at_their_turn() -> None:
+    """Questions about one picture: whoever makes the picture has to have begun."""
+    where, batches = dict[int, str](), [[1, 2, 11, 12, 3], [21, 13, 22], []]
+
+    def prepare(item: int) -> int:
+        where[item] = threading.current_thread().name
+        return -item
+
+    turns = [*in_threads(range(3), batches.__getitem__, prepare, 2, alike=lambda item: item // 10)]
+    assert [turn.prepared for turn in turns] == [[-1, -2, -11, -12, -3], [-21, -13, -22], []]
+    here = threading.current_thread().name
+    assert [item for item, name in where.items() if name == here] == [2, 12, 3, 22]
+    assert not workers()
+
+
+def test_what_is_prepared_at_its_turn_is_raised_there() -> None:
+    def prepare(item: int) -> int:
+        if item == 4:
+            raise DataError("no such template")
+        return item
+
+    turns = in_threads(range(2), lambda number: [2 * number + 1, 2 * number + 2], prepare, 2, lambda item: 0)
+    assert next(turns).prepared == [1, 2]
+    with pytest.raises(DataError, match="no such template"):
+        next(turns)
+    assert not workers()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_beside_a_model_on_the_cpu_threads_are_for_pictures(tmp_path: Path, device: str) -> None:
+    class On(Seeing):
+        def describe(self) -> Stack:
+            return replace(super().describe(), device=device)
+
+    picture = (Image("one.png", lambda: b""),)
+    samples = [replace(sample, cluster="one picture", images=picture) for sample in SAMPLES]
+    backend = On()
+    run(make_cell(samples, backend, spec=NEW), tmp_path)
+    assert (threading.current_thread().name in backend.threads) == (device == "cpu")
+    assert any(name.startswith("prepare") for name in backend.threads)
 
 
 def test_large_pictures_are_fewer_ahead() -> None:

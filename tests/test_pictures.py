@@ -6,6 +6,7 @@ import functools
 import hashlib
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -121,6 +122,31 @@ def test_threads_that_ask_for_one_picture_do_the_work_once() -> None:
     assert [one.key for one in found] == [image_key([image.read()]) for image in images]
 
 
+def test_all_who_ask_read_and_few_decode_at_once() -> None:
+    from pgbench.backends.paligemma.pictures import Pictures
+
+    pictures, busy, most, reading = Pictures(at_once=2), 0, 0, threading.Barrier(6, timeout=10)
+    lock = threading.Lock()
+
+    def pixels(data: bytes) -> Any:
+        nonlocal busy, most
+        with lock:
+            busy, most = busy + 1, max(most, busy + 1)
+        time.sleep(0.02)
+        with lock:
+            busy -= 1
+        return counted([])(data)
+
+    def read(number: int) -> bytes:
+        reading.wait()  # it would break if fewer than all six read at once
+        return bytes([number])
+
+    images = [Image(str(number), functools.partial(read, number)) for number in range(6)]
+    with ThreadPoolExecutor(6) as threads:
+        assert len([*threads.map(lambda image: pictures.of(image, pixels), images)]) == 6
+    assert most == 2
+
+
 def test_what_is_kept_is_bounded_and_the_longest_unused_goes() -> None:
     from pgbench.backends.paligemma.once import Once
 
@@ -142,6 +168,94 @@ def test_what_is_kept_is_bounded_and_the_longest_unused_goes() -> None:
     assert once.held == 10
     once.clear()
     assert once.held == 0
+
+
+def test_a_picture_that_a_batch_holds_is_not_made_again_however_little_is_kept() -> None:
+    """The questions about it that are laid out later come after many other pictures."""
+    from pgbench.backends.paligemma.pictures import Pictures
+
+    pictures, made = Pictures(most=1), list[bytes]()
+    one, two = (Image(name, Reader(name.encode())) for name in ("one", "two"))
+    held: Any = pictures.of(one, counted(made))
+    pictures.of(two, counted(made))
+    assert pictures.of(one, counted(made)) is held
+    assert made == [b"one", b"two"]
+    del held
+    pictures.of(two, counted(made))
+    pictures.of(one, counted(made))
+    assert made == [b"one", b"two", b"two", b"one"], "what nobody holds is let go"
+
+
+def test_a_picture_asked_for_while_it_is_held_is_kept_as_any_that_was_just_asked_for() -> None:
+    from pgbench.backends.paligemma.pictures import Pictures
+
+    room, made = counted([])(b"").nbytes, list[bytes]()
+    pictures = Pictures(most=2 * room)
+    one, two, three = (Image(name, Reader(name.encode())) for name in ("one", "two", "three"))
+    held: Any = pictures.of(one, counted(made))
+    pictures.of(two, counted(made))
+    assert pictures.of(one, counted(made)) is held
+    pictures.of(three, counted(made))  # the second one goes: it was not asked for as long
+    del held
+    pictures.of(one, counted(made))
+    assert made == [b"one", b"two", b"three"]
+
+
+def test_pictures_are_decoded_on_the_processors_that_the_model_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from pgbench.backends.paligemma import pictures
+
+    for there, free in ((1, (1, 1, 1)), (2, (2, 1, 1)), (64, (4, 4, 4))):
+        monkeypatch.setattr(pictures, "usable", lambda there=there: there)
+        assert tuple(map(pictures.spare, (0, 1, 4))) == free, there
+
+
+def test_a_prompt_that_comes_again_is_tokenized_once_and_few_are_kept(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pgbench.backends.paligemma import prompts
+
+    monkeypatch.setattr(prompts, "_KEPT", 20_000)
+    processor, asked = model._loaded.processor, list[str]()
+    tokens = prompts.Tokens(processor.tokenizer, model._lock)
+    found = prompts.Prompts(processor, tokens, model._lock)
+    ids = tokens.ids
+
+    def counted_ids(_self: object, text: str) -> list[int]:
+        asked.append(text)
+        return ids(text)
+
+    monkeypatch.setattr(prompts.Tokens, "ids", counted_ids)
+    first = found.of("answer en what?", 1)
+    assert found.of("answer en what?", 1) is first
+    assert [*first.tokens] == first.ids.tolist()
+    assert len(asked) == 1
+    assert len(found.of("answer en what?", 2).tokens) == len(first.tokens) + tiny.IMAGE_TOKENS
+    for number in range(50):
+        found.of(f"answer en {number}", 1)
+    assert found._known.held <= 20_000
+    found.of("answer en what?", 1)
+    assert len(asked) == 53
+
+
+def test_many_different_short_prompts_take_no_more_memory_than_they_may(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands around a few tokens is more than they are."""
+    from pgbench.backends.paligemma import prompts
+
+    monkeypatch.setattr(prompts, "_KEPT", 1_000_000)
+    found = prompts.Prompts(
+        model._loaded.processor, prompts.Tokens(model._tokenizer, model._lock), model._lock
+    )
+    monkeypatch.setattr(prompts.Tokens, "ids", lambda self, text: [2, 7, 8, 108])
+    tracemalloc.start()
+    for number in range(2000):
+        found.of(f"answer en {number}", 1)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 1_000_000  # of Python's; the memory of two small tensors is not traced
 
 
 def test_of_equal_files_that_are_broken_each_is_named_to_the_one_who_asked() -> None:
@@ -216,12 +330,12 @@ def test_a_file_that_changed_is_not_taken_for_the_old_one() -> None:
 
     pictures, made, reader = Pictures(most=1), list[bytes](), Reader(b"one")
     image = Image("a.png", reader)
-    before = pictures.of(image, counted(made))
+    before = pictures.of(image, counted(made)).key
     pictures.of(Image("b.png", Reader(b"two")), counted(made))  # the first one's pixels go
     reader.data = b"edited"
     with pytest.raises(SampleError, match=r"a\.png was changed while it was in use"):
         pictures.of(image, counted(made))
-    assert pictures.of(image, counted(made)).key == image_key([b"edited"]) != before.key
+    assert pictures.of(image, counted(made)).key == image_key([b"edited"]) != before
 
 
 def test_a_request_has_the_key_of_its_files(model: Any) -> None:

@@ -8,7 +8,6 @@ import gc
 import threading
 import traceback
 import weakref
-from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -27,7 +26,7 @@ from pgbench.backends.paligemma.likelihood import Words
 from pgbench.backends.paligemma.load import Loaded
 from pgbench.backends.paligemma.machine import machine
 from pgbench.backends.paligemma.paper import Prefixes, rule
-from pgbench.backends.paligemma.pictures import FEW, KEPT, Pictures, Published
+from pgbench.backends.paligemma.pictures import FEW, KEPT, Pictures, Published, spare
 from pgbench.backends.paligemma.prompts import IMAGE, Prompts, Tokens
 from pgbench.errors import CheckpointError, OutOfMemory, SampleError
 from pgbench.keys import images_key, json_key
@@ -67,7 +66,8 @@ class PaliGemma:
         self._prompts = Prompts(loaded.processor, tokens, self._lock) if plain else None
         self._published = None if self._paper else Published(loaded.processor.image_processor)
         pixels, features = sizes(loaded.model.config, loaded.dtype)
-        self._pictures = Pictures(max(KEPT, FEW * pixels))
+        threads = loaded.stack.threads if loaded.device.type == "cpu" else 0
+        self._pictures = Pictures(max(KEPT, FEW * pixels), spare(threads))
         self._features = Features(loaded.model, max(KEPT, FEW * features))
         self._text = functools.lru_cache(_ANSWERS)(self._decoded)
         self._loaded = dataclasses.replace(loaded, stack=self._said(loaded))
@@ -134,9 +134,8 @@ class PaliGemma:
             ids = own.ids(request)
             types = self._chat.types(ids) if self._chat else torch.zeros_like(ids)
             return Inputs(ids, types, pictures, request.alone), tuple(ids.tolist())
-        found = self._prompts.ids(request.prompt, len(pictures))  # type: ignore[union-attr]
-        ids = torch.frombuffer(array("q", found), dtype=torch.long)  # torch.tensor takes four times as long
-        return Inputs(ids, torch.zeros_like(ids), pictures, request.alone), tuple(found)
+        found = self._prompts.of(request.prompt, len(pictures))  # type: ignore[union-attr]
+        return Inputs(found.ids, found.types, pictures, request.alone), found.tokens
 
     def _fewer(self, picture: Any) -> Any:
         """Reduced by the processor's own filter to --pixels-from, where that was given."""
@@ -151,7 +150,7 @@ class PaliGemma:
         def answered() -> list[Answer]:
             inputs = self._collate([_inputs(prepared) for prepared in batch])
             if self._loaded.cache == "dynamic":
-                return greedy.decode(self._loaded.model, inputs, limits, self._stop)
+                return greedy.decode(self._loaded.model, inputs, limits, self._stop, cut=self._loaded.cut)
             config = self._decoding(max(limits))
             return greedy.generate(self._loaded.model, inputs, limits, self._stop, config)
 
@@ -164,7 +163,9 @@ class PaliGemma:
 
         def scored() -> list[Reply]:
             inputs = self._collate([_inputs(prepared) for prepared in batch])
-            return likelihood.score(self._loaded.model, inputs, batch, continuations, self._words)
+            return likelihood.score(
+                self._loaded.model, inputs, batch, continuations, self._words, cut=self._loaded.cut
+            )
 
         return self._fitting(len(batch), scored)
 
@@ -225,14 +226,8 @@ class PaliGemma:
 
     def _collate(self, rows: Sequence[Inputs]) -> dict[str, Any]:
         """Left padding; [batch, longest] ids, mask and types, and what stands for the pictures."""
-        lengths = torch.tensor([len(row.ids) for row in rows])
-        tensors = {
-            "input_ids": left_padded([row.ids for row in rows], self._pad),
-            "attention_mask": (torch.arange(int(lengths.max())).flip(0) < lengths[:, None]).long(),
-            "token_type_ids": left_padded([row.types for row in rows], 0),
-        }
         model, device = self._loaded.model, self._loaded.device
-        found = {name: tensor.to(device) for name, tensor in tensors.items()}
+        found = {name: tensor.to(device) for name, tensor in left_padded(rows, self._pad).items()}
         return {**found, **self._features.inputs(model, rows, device, self._loaded.dtype)}
 
     def _decoding(self, max_new_tokens: int) -> GenerationConfig:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import threading
+import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -14,17 +16,19 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from pgbench.backends.paligemma.once import Once
+from pgbench.backends.paligemma.threads import usable
 from pgbench.errors import SampleError, told
 from pgbench.types import Image
 
 KEPT = 16 << 20  # bytes of pixels that may always be kept,
 FEW = 16  # and pictures that may, whatever their size: questions about one stand near each other
+AT_ONCE = 4  # pictures that are decoded, where so many processors are left beside the model's
 _NAMES = 256  # pictures whose hash is kept; some readers hold the encoded file
 _LEVELS = 256
 Pixels = Callable[[bytes], torch.Tensor]  # an encoded file -> [3, side, side]; raises SampleError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Picture:
     """`key`: sha256 of the encoded file; pixels: [3, side, side] in float32, which nobody writes to; `rule`:
     what of the request decided how the file became pixels."""
@@ -35,12 +39,18 @@ class Picture:
 
 
 class Pictures:
-    """Pictures of one checkpoint. Thread-safe: two who ask for one picture have it made once."""
+    """Pictures of one checkpoint. Thread-safe: two who ask for one picture have it made once.
 
-    def __init__(self, most: int = KEPT) -> None:
-        """`most`: bytes of pixels that are kept for questions to come."""
+    Files are read by all who ask. What is made of them takes a processor, and Python's lock in part, so that
+    more at once than there are processors to spare would only slow the model down.
+    """
+
+    def __init__(self, most: int = KEPT, at_once: int = AT_ONCE) -> None:
+        """`most`: bytes of pixels that are kept for questions to come; `at_once`: pictures in the making."""
+        self._free = threading.Semaphore(at_once)
         self._keys: Once[Hashable, str] = Once(_NAMES, lambda key: 1)
         self._made: Once[tuple[str, str], Picture] = Once(most, lambda one: one.pixels.nbytes)
+        self._held = weakref.WeakValueDictionary[tuple[str, str], Picture]()  # by batches that wait
 
     def of(self, image: Image, pixels: Pixels, rule: str = "") -> Picture:
         """Raises SampleError for a file that cannot be read or decoded."""
@@ -57,12 +67,19 @@ class Pictures:
                 self._keys.forget(source)
                 raise SampleError(f"image {image.name} was changed while it was in use")
             try:
-                return Picture(key, pixels(data), rule)
+                with self._free:
+                    found = self._held[key, rule] = Picture(key, pixels(data), rule)
             except SampleError as error:
                 raise SampleError(f"image {image.name}: {error}") from error
+            return found
 
         key = self._keys.get(source, hashed)
-        return self._made.get((key, rule), made)
+        return self._made.get((key, rule), lambda: self._held.get((key, rule)) or made())
+
+
+def spare(threads: int) -> int:
+    """Pictures that may be made at once beside a model with so many threads, none where it is on a GPU."""
+    return max(1, min(AT_ONCE, usable() - threads))
 
 
 def _source(image: Image) -> Hashable:
@@ -102,6 +119,7 @@ class Published:
         self._processor = processor
         self._side = int(processor.size["height"])
         self._table = self._levels()
+        self._one = bool((self._table == self._table[0]).all())
         self.direct = all(
             np.array_equal(self._looked_up(one), self._asked(one)) for one in _drawn(self._side)
         )
@@ -117,7 +135,11 @@ class Published:
 
     def _looked_up(self, picture: Any) -> NDArray[Any]:
         resized = np.asarray(picture.resize((self._side, self._side), self._processor.resample))
-        return np.stack([self._table[channel].take(resized[..., channel]) for channel in range(3)])
+        levels = resized.transpose(2, 0, 1)
+        if self._one:  # for all channels, as published: one look-up instead of three and a copy
+            found: NDArray[Any] = self._table[0].take(levels)
+            return found
+        return np.stack([row.take(level) for row, level in zip(self._table, levels, strict=True)])
 
     def _levels(self) -> NDArray[Any]:
         """[3, 256]: what each level becomes in each channel; pictures of the right size are not resized."""

@@ -22,19 +22,24 @@ _ROUNDS = 3
 _WORTH = 0.7  # of the seconds of the next larger count, up to which a smaller one is taken
 
 
+def usable() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def pin(model: Any, device: torch.device, asked: int | None) -> tuple[int, str, bool]:
     """Set torch's threads; returns their count, why it is that in one line, and whether it was measured."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    there = usable()
     inherited = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "4,2": nested levels
     named = int(inherited) if inherited.isdecimal() else 0
     small = model.config.text_config.hidden_size < _SMALL
-    measured = not (asked or named or small or usable == 1 or device.type != "cpu")
+    measured = not (asked or named or small or there == 1 or device.type != "cpu")
     if measured:
-        count, said = _fastest(model, usable)
+        count, said = _fastest(model, there)
     elif asked or named:
         count, said = asked or named, "as asked" if asked else "OMP_NUM_THREADS"
     else:
-        count, said = (1, "the model is small") if small else (usable, "all that there are")
+        count, said = (1, "the model is small") if small else (there, "all that there are")
     torch.set_num_threads(count)
     found = int(torch.get_num_threads())
     return found, f"{found}, {said}", measured
