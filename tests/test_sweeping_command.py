@@ -20,12 +20,13 @@ from sweeps import Shelf, asked
 
 from pgbench import engines
 from pgbench.cli import invoke
+from pgbench.errors import CheckpointError
 from pgbench.records import essence
 from pgbench.report.replicates import of_replicates, replicates
 from pgbench.report.sweep_json import of_swept as json_of
 from pgbench.report.sweep_table import clock, of_swept
 from pgbench.samples import read_lines
-from pgbench.store import read_record
+from pgbench.store import folder_of, read_begun, read_record
 from pgbench.sweeping import work
 from pgbench.sweeping.work import Swept, Told, sweep
 
@@ -109,6 +110,59 @@ def test_a_cell_that_fails_is_listed_with_its_reason(
     assert said.err.splitlines()[-1] == (
         "pgbench: 1 of 2 cells done, 1 failed; mend what failed, then give the same command"
     )
+
+
+def begun_before(out: Path, run: Path) -> Path:
+    """The folder of this run's cell as an earlier version began it, below `out`."""
+    spec, _ = read_begun(run)
+    folder = folder_of(out, replace(spec, batching=None))
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize(("command", "cells"), [("run", 1), ("sweep", 1), ("sweep", 2)])
+def test_runs_of_an_earlier_versions_batches_are_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, cells: int
+) -> None:
+    (tmp_path / "second.py").write_text(SECOND)
+    more = ["--task", str(tmp_path / "second.py")] if cells > 1 else []
+    words = [command, *ORACLE, *more, "--limit", "20", "--json"]
+    assert invoke([*words, "--out", str(tmp_path / "new")]) == 0
+    assert "earlier version" not in capsys.readouterr().err
+    out = tmp_path / "out"
+    runs = sorted(path.parent for path in (tmp_path / "new").rglob("record.json"))
+    assert len(runs) == cells
+    before = [begun_before(out, run) for run in runs]
+    assert invoke([*words, "--out", str(out)]) == 0
+    (said,) = (line for line in capsys.readouterr().err.splitlines() if "earlier version" in line)
+    stays = "in the batches of an earlier version, and"
+    if cells == 1:
+        assert said == f"pgbench: {before[0]} holds this cell {stays} stays as it is; this is a new run"
+    else:
+        assert said.endswith(f" and 1 more hold these cells {stays} stay as they are; these are new runs")
+        assert any(said.startswith(f"pgbench: {folder} and") for folder in before)
+    assert [[path.name for path in folder.iterdir()] for folder in before] == [["spec.json"]] * cells
+    assert invoke([*words, "--out", str(out)]) == 0
+    assert "earlier version" not in capsys.readouterr().err, "it was done"
+
+
+def test_of_a_cell_that_did_not_begin_no_earlier_run_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["sweep", *ORACLE, "--limit", "20"]
+    assert invoke([*words, "--out", str(tmp_path / "new")]) == 0
+    (run,) = (path.parent for path in (tmp_path / "new").rglob("record.json"))
+    begun_before(tmp_path / "out", run)
+
+    def failing(*_: object) -> None:
+        raise CheckpointError("it does not load")
+
+    monkeypatch.setattr("pgbench.runner.run", failing)
+    assert invoke([*words, "--out", str(tmp_path / "out")]) == 3
+    said = capsys.readouterr()
+    assert "it does not load" in said.out
+    assert "earlier version" not in said.err
 
 
 @pytest.mark.parametrize(

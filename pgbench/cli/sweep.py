@@ -173,12 +173,31 @@ def _ahead(asked: Sequence[AskedCell], out: Path, as_json: bool) -> int:
     return INCOMPLETE if any(cell.told.state == "failed" for cell in cells) else OK
 
 
+def _tell_of_before(swept: Swept, out: Path) -> None:
+    """Runs that an earlier version began or finished: why this sweep did not go on with them."""
+    from pgbench.report.render import printable
+    from pgbench.store import folder_of, of_before
+
+    specs = [cell.spec for cell in swept.cells if cell.spec is not None and not cell.already_done]
+    begun = [spec for spec in specs if folder_of(out, spec).exists()]
+    before = [folder for spec in begun if (folder := of_before(out, spec)) is not None]
+    if not before:
+        return
+    which, stay, new = f"{before[0]} holds this cell", "stays as it is", "this is a new run"
+    if others := len(before) - 1:
+        which = f"{before[0]} and {others} more hold these cells"
+        stay, new = "stay as they are", "these are new runs"
+    said = f"{which} in the batches of an earlier version, and {stay}"
+    print(f"pgbench: {printable(said)}; {new}", file=sys.stderr)
+
+
 def _tell(swept: Swept, out: Path, as_json: bool) -> int:
     from pgbench.report.render import printable, terminal
     from pgbench.report.replicates import of_replicates, replicates
     from pgbench.report.sweep_json import of_swept as as_document
     from pgbench.report.sweep_table import counted, of_swept
 
+    _tell_of_before(swept, out)
     if as_json:
         streams.print_json(as_document(swept))
     else:
