@@ -37,8 +37,8 @@ Figures: TypeAlias = dict[str, object]
 
 ROUNDS = 3
 QUESTIONS = (1, 30)
-SAMPLES = {False: 2400, True: 240}  # at 56 px, at 448 px; below float32, where answers alone count, a quarter
-BATCH = {False: 32, True: 8}  # likewise; on a CPU larger ones are slower at 448 px
+SAMPLES = {False: 4800, True: 960}  # at 56 px, at 448 px; below float32, where answers alone count, a quarter
+BATCH = {False: 64, True: 16}  # likewise; on a CPU larger ones are hardly faster
 LEAST_RATIO = {(False, 1): 5.0, (False, 30): 10.0, (True, 30): 2.5}  # wide, questions an image
 LEAST_INSIDE = 0.9  # of the wall time, at 448 px and 30 questions an image
 MOST_MICROSECONDS = 150.0  # a sample, outside the model

@@ -1,6 +1,8 @@
 """The long proofs (`make prove`): kills, full size, batches, start-up, levels, doctor, speed, sweeps, gate.
 
-Writes results/bench/prove.json. Exits 1 when a proof fails.
+Writes results/bench/prove.json. Exits 1 when a proof fails. Some of them, to a file of their own:
+
+    python benchmarks/prove.py --only memory "do not fit" --out results/bench/prove_speed.json
 """
 
 from __future__ import annotations
@@ -83,17 +85,25 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=10, help="of each checkpoint")
     parser.add_argument("--slow-kills", type=int, default=50, help="of the oracle")
     parser.add_argument("--sweep-kills", type=int, default=50, help="of the sweep of checkpoints")
+    parser.add_argument("--only", nargs="+", metavar="TEXT", help="proofs whose name holds one of these")
+    parser.add_argument("--out", default=WRITTEN, help=f"instead of {WRITTEN}; required by --only")
     asked = parser.parse_args()
-    document: dict[str, object] = provenance("benchmarks/prove.py", WRITTEN)
+    if asked.only and asked.out == WRITTEN:
+        parser.error(f"--only goes with --out: {WRITTEN} holds all proofs")
+    document: dict[str, object] = provenance("benchmarks/prove.py", asked.out)
     results: dict[str, Figures] = {}
     for name, proof in proofs(asked.kills, asked.slow_kills, asked.sweep_kills):
+        if asked.only and not any(part in name for part in asked.only):
+            continue
         results[name] = carry_out(proof)
         print(
             f"{'passed' if results[name]['passed'] else 'FAILED'}  {name}: {_told(results[name])}", flush=True
         )
+    if not results:
+        parser.error(f"no proof's name holds {' or '.join(asked.only)}")
     passed = all(found["passed"] for found in results.values())
-    write_json(ROOT / WRITTEN, {**document, "passed": passed, "proofs": results})
-    print(f"{'all passed' if passed else 'SOME FAILED'}; written to {WRITTEN}")
+    write_json(ROOT / asked.out, {**document, "passed": passed, "proofs": results})
+    print(f"{'all passed' if passed else 'SOME FAILED'}; written to {asked.out}")
     return 0 if passed else 1
 
 
