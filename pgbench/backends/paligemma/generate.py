@@ -16,7 +16,7 @@ from transformers import GenerationConfig
 
 from pgbench.backends import process_peak, start_process_peak
 from pgbench.backends.identity import answering, request_key
-from pgbench.backends.paligemma import greedy, likelihood, placement
+from pgbench.backends.paligemma import allocator, greedy, likelihood, placement
 from pgbench.backends.paligemma.chat import Turns
 from pgbench.backends.paligemma.checkpoint import Files
 from pgbench.backends.paligemma.features import Features, Inputs, left_padded, sizes
@@ -212,6 +212,7 @@ class PaliGemma:
         for gpu in self._loaded.gpus:
             torch.cuda.reset_peak_memory_stats(gpu)
         if not self._loaded.gpus:
+            allocator.give_back()
             start_process_peak()
 
     def close(self) -> None:
@@ -223,6 +224,8 @@ class PaliGemma:
             gc.collect()
         if self._loaded.device.type == "cuda":
             torch.cuda.empty_cache()
+        else:
+            allocator.give_back()
 
     def _collate(self, rows: Sequence[Inputs]) -> dict[str, Any]:
         """Left padding; [batch, longest] ids, mask and types, and what stands for the pictures."""

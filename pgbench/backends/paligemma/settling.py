@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from pgbench.backends.paligemma import caches, kernels, last, threads
+from pgbench.backends.paligemma import allocator, caches, kernels, last, threads
 from pgbench.errors import CheckpointError, UsageError, told
 from pgbench.types import CacheKind, Checkpoint, ModelRequest
 
@@ -38,6 +38,7 @@ def settle(
     """
     name = checkpoint.id
     try:
+        allocator.keep(device)
         count, of_threads, measured = threads.pin(model, device, request.threads)
         attention = kernels.choose(model, device, request.attention)
         with torch.inference_mode():
