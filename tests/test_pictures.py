@@ -299,6 +299,22 @@ def test_what_is_forgotten_while_it_is_finished_is_not_counted(monkeypatch: pyte
     assert once.held == 0
 
 
+def test_what_is_forgotten_while_it_is_made_is_made_anew() -> None:
+    from pgbench.backends.paligemma.once import Once
+
+    once: Once[int, bytes] = Once(100, len)
+    for forget in (lambda: once.forget(1), once.clear):
+
+        def make(forget: Callable[[], None] = forget) -> bytes:
+            forget()
+            assert once.get(1, lambda: b"later") == b"later"
+            return bytes(10)
+
+        once.forget(1)
+        assert once.get(1, make) == bytes(10)
+        assert (once.get(1, lambda: b"never"), once.held) == (b"later", 5)
+
+
 def test_what_failed_is_tried_again() -> None:
     from pgbench.backends.paligemma.pictures import Pictures
 

@@ -22,66 +22,67 @@ class Once(Generic[K, V]):
     def __init__(self, most: int, size: Callable[[V], int]) -> None:
         """`most`: the sum of `size` over what is kept, in bytes say."""
         self._most, self._size = most, size
-        self._kept: OrderedDict[K, Future[V]] = OrderedDict()
+        self._kept: OrderedDict[K, V] = OrderedDict()
+        self._making: dict[K, Future[V]] = {}
         self._lock = threading.Lock()
         self._held = 0
 
     def get(self, key: K, make: Callable[[], V]) -> V:
         """Raises what `make` raises."""
-        found, own = self._there(key)
-        while found is not own:
-            if found.exception() is None:  # waits for it
-                return found.result()
-            found, own = self._there(key)
+        while True:
+            with self._lock:
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+                    return self._kept[key]
+                if (other := self._making.get(key)) is None:
+                    own = self._making[key] = Future[V]()
+            if other is None:
+                return self._made(key, make, own)
+            if other.exception() is None:  # waits for it
+                return other.result()
+
+    def _made(self, key: K, make: Callable[[], V], own: Future[V]) -> V:
         try:
             value = make()
         except BaseException as error:
             with self._lock:
-                self._forget(key, own)
+                self._is_made(key, own)
             own.set_exception(error)
             raise
-        with self._lock:  # as one: what forgets it between the two would take off a size not yet added
-            own.set_result(value)
-            if self._kept.get(key) is own:
+        with self._lock:
+            if self._is_made(key, own):
+                self._kept[key] = value
                 self._held += self._size(value)
-                self._make_room(key)
+                self._make_room()
+        own.set_result(value)
         return value
 
-    def _there(self, key: K) -> tuple[Future[V], Future[V] | None]:
-        """Of another who was asked before, or else one's own, twice."""
-        with self._lock:
-            if (found := self._kept.get(key)) is not None:
-                self._kept.move_to_end(key)
-                return found, None
-            own = self._kept[key] = Future[V]()
-            return own, own
+    def _is_made(self, key: K, own: Future[V]) -> bool:
+        """Whether it was not forgotten in the meantime."""
+        if self._making.get(key) is not own:
+            return False
+        del self._making[key]
+        return True
 
     def forget(self, key: K) -> None:
         """The next `get` makes it anew."""
         with self._lock:
-            if (found := self._kept.get(key)) is not None:
-                self._forget(key, found)
+            self._making.pop(key, None)
+            if key in self._kept:
+                self._held -= self._size(self._kept.pop(key))
 
     def clear(self) -> None:
         with self._lock:
-            for key, found in [*self._kept.items()]:
-                self._forget(key, found)
+            self._making.clear()
+            self._kept.clear()
+            self._held = 0
 
     @property
     def held(self) -> int:
         """The sum of the sizes of what is kept."""
         return self._held
 
-    def _make_room(self, but: K) -> None:
-        while self._held > self._most:
-            done = (pair for pair in self._kept.items() if pair[0] != but and pair[1].done())
-            if (oldest := next(done, None)) is None:
-                return
-            self._forget(*oldest)
-
-    def _forget(self, key: K, found: Future[V]) -> None:
-        if self._kept.get(key) is not found:
-            return
-        del self._kept[key]
-        if found.done() and found.exception() is None:
-            self._held -= self._size(found.result())
+    def _make_room(self) -> None:
+        while self._held > self._most and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            self._held -= self._size(oldest)
