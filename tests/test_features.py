@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +156,17 @@ def test_a_kept_picture_is_bit_for_bit_what_would_be_computed(folder: Path) -> N
         before()
         found.append((features(model, batch), tokens(model.generate(batch))))
     assert all(one.equal(found[0][0]) and answers == found[0][1] for one, answers in found)
+
+
+@pytest.mark.parametrize("alone", list(itertools.product([False, True], repeat=3)))
+@pytest.mark.parametrize("pictures", [(1, 2, 3), (2, 1, 2), (3, 3, 1)])
+def test_features_stand_in_the_order_of_the_rows(
+    model: Any, pictures: Sequence[int], alone: Sequence[bool]
+) -> None:
+    found = features(model, asked(model, pictures, alone=alone))
+    for one, picture in zip(found, pictures, strict=True):
+        own = features(model, asked(model, [picture]))[0]
+        assert one.sub(own).abs().max() <= 1e-5 * own.abs().max()  # what is beside it moves its last bits
 
 
 def test_what_is_kept_is_bounded(model: Any, monkeypatch: pytest.MonkeyPatch, seen: list[int]) -> None:

@@ -11,6 +11,7 @@ what is computed together is decided by the plan and never by what happens to be
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,15 +43,17 @@ class Inputs:
 def left_padded(rows: Sequence[Inputs], pad: int) -> dict[str, torch.Tensor]:
     """[rows, longest] ids, mask and types, as the model takes them.
 
-    In numpy: torch gives Python's lock away at every operation, and beside a thread that prepares the next
-    batch waits for it longer than the operation takes.
+    Few operations, and most of them numpy's: torch gives Python's lock away at every one, and beside a
+    thread that prepares the next batch waits for it longer than the operation takes.
     """
-    ids, types = [row.ids.numpy() for row in rows], [row.types.numpy() for row in rows]
-    lengths = np.array([one.size for one in ids])
+    ids, types = (
+        torch.cat(column).numpy() for column in ([row.ids for row in rows], [row.types for row in rows])
+    )
+    lengths = np.array([row.ids.numel() for row in rows])
     longest = int(lengths.max())
     there = np.arange(longest) >= longest - lengths[:, None]
     found = {name: np.full(there.shape, value) for name, value in (("input_ids", pad), ("token_type_ids", 0))}
-    found["input_ids"][there], found["token_type_ids"][there] = np.concatenate(ids), np.concatenate(types)
+    found["input_ids"][there], found["token_type_ids"][there] = ids, types
     found["attention_mask"] = there.astype(np.int64)
     return {name: torch.from_numpy(array) for name, array in found.items()}
 
@@ -85,20 +88,22 @@ class Features:
         self, model: Any, rows: Sequence[Inputs], device: torch.device, dtype: torch.dtype
     ) -> torch.Tensor:
         """[images, image tokens, width], in the order of the rows."""
-        group = {_name(one): one for row in rows if not row.alone for one in row.pictures}
-        together = dict(zip(group, _looked_at(model, [*group.values()], device, dtype), strict=True))
+        asked = [((row.alone, one.key, one.rule), one) for row in rows for one in row.pictures]
+        different = dict(asked)
+        together = {name: one for name, one in different.items() if not name[0]}
+        alone = {name: one for name, one in different.items() if name[0]}
 
-        def by_itself(picture: Picture) -> torch.Tensor:
-            # a copy: of a view, the cache would hold more than it counts
-            return self._kept.get(
-                _name(picture), lambda: _looked_at(model, [picture], device, dtype)[0].clone()
-            )
+        def look(pictures: Sequence[Picture]) -> torch.Tensor:
+            return _looked_at(model, pictures, device, dtype)
 
-        single = {_name(one): one for row in rows if row.alone for one in row.pictures}
-        alone = {name: by_itself(picture) for name, picture in single.items()}
-        return torch.stack(
-            [(alone if row.alone else together)[_name(one)] for row in rows for one in row.pictures]
-        )
+        parts = [look([*together.values()])] if together else []
+        parts += [self._kept.get(_name(one), functools.partial(look, [one])) for one in alone.values()]
+        found = parts[0] if len(parts) == 1 else torch.cat(parts)
+        places = {name: place for place, name in enumerate((*together, *alone))}
+        wanted = [places[name] for name, _ in asked]
+        if wanted == [*range(len(found))]:
+            return found
+        return found.index_select(0, torch.tensor(wanted, device=found.device))
 
     def forget(self) -> None:
         """Let go of what is kept: it would be computed again, bit for bit."""
@@ -111,11 +116,9 @@ def _name(picture: Picture) -> tuple[str, str]:
 
 def _looked_at(
     model: Any, pictures: Sequence[Picture], device: torch.device, dtype: torch.dtype
-) -> Sequence[torch.Tensor]:
-    """[image tokens, width] of each, computed in one pass."""
-    if not pictures:
-        return ()
+) -> torch.Tensor:
+    """[images, image tokens, width], computed in one pass."""
     first, *others = (one.pixels for one in pictures)
     pixels = (torch.stack([first, *others]) if others else first[None]).to(device, dtype)  # one is not copied
     found: torch.Tensor = model.get_image_features(pixels).pooler_output
-    return [*found]
+    return found
