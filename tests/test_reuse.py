@@ -62,7 +62,8 @@ class Keyed(Fake):
         answerer = identity.answering(asdict(self.point), asdict(self.stack))
         picture = image_key([image.read() for image in request.images])
         decoding = {"how": self.decoding, "new": request.max_new_tokens}
-        key = identity.request_key(answerer, list(request.prompt.encode()), picture, decoding, self.rule)
+        way = identity.way_key(answerer, decoding, self.rule)
+        key = identity.request_key(way, list(request.prompt.encode()), picture)
         return Prepared(request, None, 9, picture, key)
 
     @property
@@ -653,9 +654,7 @@ def test_the_real_key_names_the_build(model: Any, monkeypatch: pytest.MonkeyPatc
 
 def test_the_real_key_names_the_image_rule(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = key_of(model)
-    defaults = identity.request_key.__defaults__
-    assert defaults == (IMAGE_RULE,)
-    monkeypatch.setattr(identity.request_key, "__defaults__", ("another rule",))
+    monkeypatch.setattr("pgbench.backends.paligemma.generate.IMAGE_RULE", "another rule")
     assert key_of(model) != plain
 
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pgbench.keys import bytes_key, json_key
-from pgbench.types import IMAGE_RULE
 
 # The id and the kind of a checkpoint decide the prompt alone, which the key holds as tokens; the content is
 # named by the revision. The stack says which attention and cache there are, asked for or not.
@@ -35,23 +34,20 @@ def answering(checkpoint: Mapping[str, Any], stack: Mapping[str, Any]) -> str:
     )
 
 
-def request_key(
-    answerer: str, ids: Sequence[int], image: str, decoding: Mapping[str, object], rule: str = IMAGE_RULE
-) -> str:
+def way_key(answerer: str, decoding: Mapping[str, object], rule: str) -> str:
+    """sha256 of all that can move an answer beside its prompt and images; the same for most of a run.
+
+    `answerer`: of `answering`, and whatever else a backend knows to matter; `rule`: how images become pixels.
+    """
+    return json_key({"answerer": answerer, "rule": rule, "decoding": dict(decoding)})
+
+
+def request_key(way: str, ids: Sequence[int], image: str) -> str:
     """sha256 of all that can move one answer.
 
-    `answerer`: of `answering`, and whatever else a backend knows to matter; `ids`: the tokens of the prompt;
-    `image`: hash of the encoded images, `rule`: how they become pixels.
+    `way`: of `way_key`; `ids`: the tokens of the prompt; `image`: hash of the encoded images, or "".
     """
-    return json_key(
-        {
-            "answerer": answerer,
-            "ids": bytes_key([array("q", ids).tobytes()]),
-            "image": image,
-            "rule": rule,
-            "decoding": dict(decoding),
-        }
-    )
+    return bytes_key([f"{way} {image} ".encode(), array("q", ids).tobytes()])
 
 
 def _without(parts: Mapping[str, Any], harmless: frozenset[str]) -> dict[str, Any]:

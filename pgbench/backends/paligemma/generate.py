@@ -15,7 +15,7 @@ import torch
 from transformers import GenerationConfig
 
 from pgbench.backends import process_peak, start_process_peak
-from pgbench.backends.identity import answering, request_key
+from pgbench.backends.identity import answering, request_key, way_key
 from pgbench.backends.paligemma import allocator, greedy, likelihood, placement
 from pgbench.backends.paligemma.chat import Turns
 from pgbench.backends.paligemma.checkpoint import Files
@@ -32,7 +32,7 @@ from pgbench.errors import CheckpointError, OutOfMemory, SampleError
 from pgbench.keys import images_key, json_key
 from pgbench.records import PeakMemory, Stack
 from pgbench.sources.images import decode
-from pgbench.types import Checkpoint, Prepared, Reply, Request
+from pgbench.types import IMAGE_RULE, Checkpoint, Prepared, Reply, Request
 
 T = TypeVar("T")
 _ANSWERS = 4096  # texts that are kept: most answers to most benchmarks come again
@@ -70,6 +70,7 @@ class PaliGemma:
         self._pictures = Pictures(max(KEPT, FEW * pixels), spare(threads))
         self._features = Features(loaded.model, max(KEPT, FEW * features))
         self._text = functools.lru_cache(_ANSWERS)(self._decoded)
+        self._way = functools.lru_cache(self._greedy)  # few differ within a run
         self._loaded = dataclasses.replace(loaded, stack=self._said(loaded))
         self._answerer = _answerer(checkpoint, self._loaded)
 
@@ -92,16 +93,20 @@ class PaliGemma:
         inputs, ids = self._inputs(request)
         self._require_room(ids, len(request.images))
         images = images_key([picture.key for picture in inputs.pictures])
-        decoding = {"greedy": True, "new": request.max_new_tokens, "stop": self._stop, "pad": self._pad}
-        if request.continuations is not None:
+        named = rule(request) if self._paper else IMAGE_RULE
+        alone = request.alone and self._sensitive  # the last bits of features depend on what is beside them
+        if request.continuations is None:
+            way = self._way(self._answerer, request.max_new_tokens, alone, named)
+        else:
             scored = [self._words.ids(text) for text in request.continuations]
             self._require_positions(len(ids) + max(map(len, scored), default=0))
-            decoding = {"likelihood": scored}
-        if request.alone and self._sensitive:  # the last bits of features depend on what is beside them
-            decoding["alone"] = True
-        pixels = (rule(request),) if self._paper else ()
-        key = request_key(self._answerer, ids, images, decoding, *pixels)
+            way = way_key(self._answerer, {"likelihood": scored, "alone": alone}, named)
+        key = request_key(way, ids, images)
         return Prepared(request, inputs, len(ids), images, key, ids)
+
+    def _greedy(self, answerer: str, new: int, alone: bool, named: str) -> str:
+        decoding = {"greedy": True, "new": new, "stop": self._stop, "pad": self._pad, "alone": alone}
+        return way_key(answerer, decoding, named)
 
     def _require_room(self, ids: Sequence[int], images: int) -> None:
         """One bos, no other control token, and no more tokens than the model has positions.
