@@ -284,6 +284,63 @@ def test_a_row_with_nan_is_counted_in_its_own_steps_alone(folder: Path, cache: A
     assert [len(reply.token_ids) for reply in replies] == limits
 
 
+# Few operations
+
+
+def of_torch(logits: Any, raw: Any) -> tuple[list[int], list[bool]]:
+    """What `_chosen` says, as it is found on any device."""
+    finite = raw.isfinite().all(dim=-1)
+    return logits.float().argmax(dim=-1).tolist(), finite.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_tokens_on_a_cpu_are_those_of_torch(dtype: str) -> None:
+    """Among equals, beside nan and inf, and where the sum alone is too large."""
+    import torch
+
+    from pgbench.backends.paligemma.greedy import _chosen
+
+    torch.manual_seed(0)
+    plain = torch.randint(-9, 9, (40, 50)).to(getattr(torch, dtype))
+    for strange in ([], [float("nan")], [float("inf")], [-float("inf")], [float("inf"), -float("inf")]):
+        logits = plain.clone()
+        for place, value in enumerate(strange):
+            logits[7 + place, 3 * place], logits[11, 40 + place] = value, value
+        for given in (logits, torch.stack([plain, logits], dim=1)[:, -1], logits.repeat(1, 1)):
+            tokens, found = _chosen(given, given)
+            assert found == of_torch(given, given)
+            assert tokens.tolist() == found[0]
+        assert all(found[1]) is not bool(strange)
+    large = torch.full((3, 50), 3e38, dtype=plain.dtype)
+    assert _chosen(large, large)[1] == ([0, 0, 0], [True, True, True])
+    _, (_, finite) = _chosen(plain, torch.full_like(plain, float("inf")))  # what a soft-cap has hidden
+    assert finite == [False] * 40
+
+
+def test_rows_are_selected_as_the_cache_itself_does(model: Any) -> None:
+    import copy
+
+    import torch
+    from transformers import DynamicCache
+
+    from pgbench.backends.paligemma.greedy import _select
+
+    own = DynamicCache(config=model._loaded.model.config.get_text_config(decoder=True))
+    inputs = model._collate([one.inputs for one in questions(model, 6)])
+    with torch.inference_mode():
+        model._loaded.model(**inputs, past_key_values=own, use_cache=True)
+    theirs, rows = copy.deepcopy(own), torch.tensor([5, 0, 3])
+    _select(own, rows)
+    theirs.batch_select_indices(rows)
+    assert len(own.layers) > 1
+    for one, other in zip(own.layers, theirs.layers, strict=True):
+        assert one.keys.equal(other.keys)
+        assert one.values.equal(other.values)
+        state = [{**vars(layer)} for layer in (one, other)]
+        assert [sorted(found) for found in state] == [sorted(state[0])] * 2
+        assert one.get_seq_length() == other.get_seq_length()
+
+
 # Out of memory
 
 

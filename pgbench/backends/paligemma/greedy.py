@@ -96,6 +96,8 @@ def _chosen(logits: torch.Tensor, raw: torch.Tensor) -> tuple[torch.Tensor, tupl
     `raw`: the logits before a soft-cap, which leaves finite ones finite. Numbers of tokens are far below
     2^24, up to which float32 holds integers, and one wait for the device a pass is enough.
     """
+    if logits.device.type == "cpu":
+        return _chosen_on_a_cpu(logits, raw)
     tokens = logits.float().argmax(dim=-1)
     least, most = (end.to(logits.device, torch.float32) for end in (raw.amin(dim=-1), raw.amax(dim=-1)))
     numbers, *ends = torch.stack([tokens.float(), least, most]).tolist()
@@ -103,9 +105,22 @@ def _chosen(logits: torch.Tensor, raw: torch.Tensor) -> tuple[torch.Tensor, tupl
     return tokens, ([int(number) for number in numbers], sound)
 
 
+def _chosen_on_a_cpu(
+    logits: torch.Tensor, raw: torch.Tensor
+) -> tuple[torch.Tensor, tuple[list[int], list[bool]]]:
+    """The same. There numpy's `argmax`, which also takes the first of equals, and of those that are nan,
+    needs a tenth of the time of torch's (2.13); and what is finite in sum is so in every part."""
+    tokens = logits.float().numpy().argmax(axis=-1)
+    finite = math.isfinite(float(raw.sum()))
+    sound = [True] * len(tokens) if finite else all_finite(raw).tolist()
+    return torch.from_numpy(tokens), (tokens.tolist(), sound)
+
+
 def _select(cache: Any, rows: torch.Tensor) -> None:
-    for layer in cache.layers:  # each on the device that computes it
-        layer.batch_select_indices(rows.to(layer.keys.device))
+    """As its own `batch_select_indices`, which indexes and takes five times as long on a CPU."""
+    for layer in cache.layers:
+        own = rows.to(layer.keys.device)  # each on the device that computes it
+        layer.keys, layer.values = layer.keys.index_select(0, own), layer.values.index_select(0, own)
 
 
 def all_finite(logits: torch.Tensor) -> torch.Tensor:
