@@ -54,13 +54,21 @@ def in_threads(
     """
     rest, coming = iter(numbers), deque[_Coming[T, R]]()
     workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="prepare")
+
+    def begin(most: int) -> None:
+        while len(coming) < most and (number := next(rest, None)) is not None:
+            coming.append(_begin(workers, number, gather, prepare, alike))
+
+    def turned() -> Turn[T, R]:  # what a generator's own frame held would stay while its caller works
+        turn = coming.popleft().turn()
+        begin(ahead)  # now, since the threads shall run beside the model and not beside what is done here
+        return turn
+
     try:
-        while True:
-            while len(coming) <= ahead and (number := next(rest, None)) is not None:
-                coming.append(_begin(workers, number, gather, prepare, alike))
-            if not coming:
-                return
-            yield coming.popleft().turn()
+        begin(1)
+        while coming:
+            yield turned()
+            begin(1)  # where none may wait
     finally:
         workers.shutdown(wait=True, cancel_futures=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -133,6 +134,34 @@ def test_items_that_cannot_be_gathered_are_raised_at_their_turn() -> None:
     assert [next(turns).prepared for _ in range(2)] == [["0"] * 3, ["1"] * 3]
     with pytest.raises(DataError, match="the disk is gone"):
         next(turns)
+    assert not workers()
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 2])
+def test_threads_begin_when_the_caller_has_its_batch_and_keep_no_hold_of_it(ahead: int) -> None:
+    """So they run beside the model, and not beside what is prepared at its turn."""
+    gathered: list[int] = []
+    begun: list[int] = []  # batches, when one is prepared at its turn
+    kept: list[weakref.ref[Seeing]] = []
+
+    def gather(number: int) -> list[int]:
+        gathered.append(number)
+        return [number, number]
+
+    def prepare(number: int) -> Seeing:
+        if threading.current_thread() is threading.main_thread():
+            begun.append(len(gathered))
+        return Seeing()
+
+    turns = in_threads(range(6), gather, prepare, ahead, lambda item: 0)
+    for number in range(6):  # enumerate would hold what it has yielded
+        turn = next(turns)
+        assert len(gathered) == min(6, number + 1 + ahead)
+        kept.append(weakref.ref(turn.prepared[1]))
+        del turn
+        assert kept[-1]() is None
+    assert next(turns, None) is None
+    assert begun == [1, *(min(6, number + max(ahead, 1)) for number in range(1, 6))]
     assert not workers()
 
 
