@@ -150,7 +150,7 @@ def on_white(image: Picture) -> Picture:
 
     image = eight_bits_a_channel(image)
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
     ground = Image.new("RGBA", image.size, WHITE)
     return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
 
