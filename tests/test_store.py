@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import SPEC, Fake, make_cell, make_samples
@@ -34,6 +35,7 @@ from pgbench.records import (
 )
 from pgbench.runner import run
 from pgbench.samples import SAMPLES, Samples, read_lines
+from pgbench.types import Continuation
 
 STRANGE = "路口的标志 \u2028\u2029\x85 \ud800 caf\udce9 \x00\x1b[2J \\n \"'\n\r\t \U0001f600"
 PLANNED = [2, 2, 1]
@@ -303,6 +305,22 @@ def test_what_is_no_number_is_not_stored(tmp_path: Path, number: float) -> None:
             tmp_path, dataclasses.replace(RECORD, scores={"a": dataclasses.replace(SCORE, value=number)})
         )
     assert store.read_record(tmp_path) is None
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "is it NaN?\ud800"])
+def test_words_for_what_is_no_number_are_stored(word: str) -> None:
+    line = dataclasses.replace(LINES[0], output=word, target=(word,))
+    assert json.loads(dump(line))["output"] == word
+    assert parse(dump(line)) == line
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("where", ["stats", "likelihoods", "seconds"])
+def test_no_field_of_a_line_takes_what_is_no_number(where: str, number: float) -> None:
+    likelihoods = (Continuation(" NaN", (number,)),)
+    given_: dict[str, Any] = {"stats": {"a": {"sum": number}}, "likelihoods": likelihoods, "seconds": number}
+    with pytest.raises(StoreError, match="cannot be stored"):
+        dump(dataclasses.replace(LINES[0], **{where: given_[where]}))
 
 
 @pytest.mark.parametrize("schema", [None, 0, store.SCHEMA + 1, "1"])
