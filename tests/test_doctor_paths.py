@@ -81,7 +81,7 @@ def test_features_in_another_order(
         """Of the pictures of one group, in the order of their names in the place of the rows'."""
         found = looked_at(*asked)
         names = [one.key for one in asked[1]]
-        return [found[place] for place in sorted(range(len(names)), key=names.__getitem__)]
+        return found[sorted(range(len(names)), key=names.__getitem__)]
 
     monkeypatch.setattr(features, "_looked_at", mixed)
     assert broken(patient) in ("image", "features")

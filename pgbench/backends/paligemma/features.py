@@ -11,7 +11,6 @@ what is computed together is decided by the plan and never by what happens to be
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,8 +95,12 @@ class Features:
         def look(pictures: Sequence[Picture]) -> torch.Tensor:
             return _looked_at(model, pictures, device, dtype)
 
+        def by_itself(picture: Picture) -> torch.Tensor:
+            # a copy: of a view, the cache would hold more than it counts
+            return self._kept.get(_name(picture), lambda: look([picture]).clone())
+
         parts = [look([*together.values()])] if together else []
-        parts += [self._kept.get(_name(one), functools.partial(look, [one])) for one in alone.values()]
+        parts += map(by_itself, alone.values())
         found = parts[0] if len(parts) == 1 else torch.cat(parts)
         places = {name: place for place, name in enumerate((*together, *alone))}
         wanted = [places[name] for name, _ in asked]
