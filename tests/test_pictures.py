@@ -8,7 +8,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -280,8 +280,6 @@ def test_of_equal_files_that_are_broken_each_is_named_to_the_one_who_asked() -> 
 
 
 def test_what_is_forgotten_while_it_is_finished_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    from concurrent.futures import Future
-
     from pgbench.backends.paligemma.once import Once
 
     once: Once[int, bytes] = Once(100, len)
@@ -313,6 +311,33 @@ def test_what_is_forgotten_while_it_is_made_is_made_anew() -> None:
         once.forget(1)
         assert once.get(1, make) == bytes(10)
         assert (once.get(1, lambda: b"never"), once.held) == (b"later", 5)
+
+
+def test_who_was_forgotten_leaves_the_place_to_who_came_after() -> None:
+    from pgbench.backends.paligemma.once import Once
+
+    once: Once[int, bytes] = Once(100, len)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def later() -> bytes:
+        begun.set()
+        assert go_on.wait(10)
+        return b"later"
+
+    with ThreadPoolExecutor(1) as workers:
+
+        def make() -> bytes:
+            once.forget(1)
+            found.append(workers.submit(once.get, 1, later))
+            assert begun.wait(10)
+            return bytes(10)
+
+        found: list[Future[bytes]] = []
+        assert once.get(1, make) == bytes(10)
+        assert once.held == 0
+        go_on.set()
+        assert found[0].result() == b"later"
+    assert (once.get(1, lambda: b"never"), once.held) == (b"later", 5)
 
 
 def test_what_failed_is_tried_again() -> None:
