@@ -128,6 +128,8 @@ def _missed(asked: Asked, found: Mapping[str, Any]) -> Iterator[str]:
 def rows(given: argparse.Namespace) -> Iterator[Asked]:
     for checkpoint, level, questions in itertools.product(given.checkpoints, given.levels, given.questions):
         asked = Asked(checkpoint, level, questions, 0, 1, given.max_new_tokens)
+        if given.only and not any(text in asked.name for text in given.only):
+            continue
         samples = given.samples or SAMPLES // (1 if level == "float32" else 4)
         yield replace(asked, samples=samples, batch=given.batch)
 
@@ -177,6 +179,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoints", nargs="+", choices=CHECKPOINTS, default=list(CHECKPOINTS))
     parser.add_argument("--levels", nargs="+", choices=LEVELS, default=["float32", "bfloat16", "4bit"])
     parser.add_argument("--questions", nargs="+", type=int, default=list(QUESTIONS), help="an image")
+    parser.add_argument("--only", nargs="+", metavar="TEXT", help="rows whose names hold one of these texts")
     parser.add_argument("--samples", type=int, help=f"instead of {SAMPLES}, and a quarter below float32")
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--max-new-tokens", type=int, default=32)
