@@ -5,7 +5,7 @@ at the turn of its batch, so that the answers before it are kept.
 
 Threads are for what Python's lock does not hold up: reading, decoding and resizing a picture. To lay out a
 prompt about a picture that is there takes less than its thread takes from the model's, which needs the lock
-between any two operations: on a CPU such prompts are prepared at their turn.
+between any two operations: on a CPU, and where these are short, such prompts are prepared at their turn.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from pgbench.witness import Witness
 _Item: TypeAlias = tuple[Sample, bool]  # whether its pictures are encoded by themselves
 _Attempt: TypeAlias = Prepared | tuple[Request, str]
 _PIXEL = 12  # bytes: three floats
+_LONG = 224  # px: from there on the operations of a model are so long that threads hardly hold them up
 _ROOM = 256 << 20  # bytes of pixels that may wait beside the batch in hand
 
 
@@ -59,7 +60,8 @@ class Answering:
     def _coming(self, numbers: Sequence[int]) -> Generator[Turn[_Item, _Attempt], None, None]:
         if not getattr(self._backend, "opens_images", True):
             return in_turn(numbers, self._gathered, self._prepared)
-        alike = _pictures if self._backend.describe().device == "cpu" else None
+        short = self._cell.spec.checkpoint.resolution < _LONG
+        alike = _pictures if short and self._backend.describe().device == "cpu" else None
         return in_threads(numbers, self._gathered, self._prepared, ahead(self._cell.spec), alike)
 
     def _gathered(self, number: int) -> list[_Item]:

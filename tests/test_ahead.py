@@ -201,8 +201,10 @@ def test_what_is_prepared_at_its_turn_is_raised_there() -> None:
     assert not workers()
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_beside_a_model_on_the_cpu_threads_are_for_pictures(tmp_path: Path, device: str) -> None:
+@pytest.mark.parametrize(("device", "px"), [("cpu", 223), ("cpu", 224), ("cuda", 56)])
+def test_beside_a_small_model_on_the_cpu_threads_are_for_pictures(
+    tmp_path: Path, device: str, px: int
+) -> None:
     class On(Seeing):
         def describe(self) -> Stack:
             return replace(super().describe(), device=device)
@@ -210,8 +212,9 @@ def test_beside_a_model_on_the_cpu_threads_are_for_pictures(tmp_path: Path, devi
     picture = (Image("one.png", lambda: b""),)
     samples = [replace(sample, cluster="one picture", images=picture) for sample in SAMPLES]
     backend = On()
-    run(make_cell(samples, backend, spec=NEW), tmp_path)
-    assert (threading.current_thread().name in backend.threads) == (device == "cpu")
+    spec = replace(NEW, checkpoint=replace(SPEC.checkpoint, resolution=px))
+    run(make_cell(samples, backend, spec=spec), tmp_path)
+    assert (threading.current_thread().name in backend.threads) == (px == 223)
     assert any(name.startswith("prepare") for name in backend.threads)
 
 
